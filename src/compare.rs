@@ -3,24 +3,25 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use arrow_array::{Array, ArrayRef};
-
-use crate::arrow_model;
 use crate::error::{Context, Result, locked};
 use crate::format::{ReadRows, Source as _};
-use crate::model::{ArrayMeta, Chunk, Dtype, Plan, Values, checked_product, codes_of, item_of};
-use crate::ops::cast;
+use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, checked_product, iso8601};
 use crate::pipe::{self, Flow, Settings};
 use crate::resolve::Step;
 
 pub(crate) mod checksum;
+mod difference;
 mod distance;
 mod number;
+mod rows;
+mod times;
 
+pub use difference::Difference;
 pub use distance::Distance;
 pub use number::Rules;
 pub(crate) use number::{Number, each_number};
-use number::{item_bytes, numbers};
+use rows::{in_step, same_rows};
+use times::Times;
 
 /// The result for one array.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,27 +32,12 @@ pub enum Verdict {
     OnlyA,
     /// Only in the second.
     OnlyB,
-    /// Types or shapes differ, or one cannot be read; the text says which.
+    /// Types differ: those of the first and the second.
+    OtherTypes(String, String),
+    /// Shapes differ, or one cannot be read; the text says which.
     NotComparable(String),
     /// Values differ.
     Different(Difference),
-}
-
-/// How values differ.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Difference {
-    /// How many elements (rows of text) differ.
-    pub count: u64,
-    /// Of how many.
-    pub of: u64,
-    /// The first that differs, as an index into the shape.
-    pub first: Vec<u64>,
-    /// Its two values.
-    pub values: (String, String),
-    /// The largest absolute difference of numbers.
-    pub largest_absolute: f64,
-    /// The largest relative difference of numbers.
-    pub largest_relative: f64,
 }
 
 /// What is known of the arrays of one name.
@@ -76,9 +62,7 @@ pub fn headers(a: &Plan, b: &Plan, rules: Rules) -> Vec<Compared> {
     for meta in a.arrays.iter() {
         let verdict = match index_b.get(meta.name.as_str()) {
             None => Verdict::OnlyA,
-            Some(&j) => {
-                comparable(meta, &b.arrays[j], rules).map_or(Verdict::Equal, Verdict::NotComparable)
-            }
+            Some(&j) => not_comparable(meta, &b.arrays[j], rules).unwrap_or(Verdict::Equal),
         };
         all.push(Compared { of: elements(meta), ..of(&meta.name, verdict) });
     }
@@ -130,9 +114,9 @@ pub fn compare(
     };
     let (reader_a, reader_b) = (source_a.into_reader(), source_b.into_reader());
     let mut pairs = pairs;
-    pairs.retain(|&(i, j)| match comparable(&plan_a[i], &plan_b[j], rules) {
+    pairs.retain(|&(i, j)| match not_comparable(&plan_a[i], &plan_b[j], rules) {
         Some(why) => {
-            all[i].verdict = Verdict::NotComparable(why);
+            all[i].verdict = why;
             false
         }
         None => true,
@@ -230,17 +214,16 @@ pub fn logical(flow: impl Into<Flow>, settings: &Settings) -> Result<Flow> {
 }
 
 /// Why two arrays cannot be compared, if they cannot.
-fn comparable(a: &ArrayMeta, b: &ArrayMeta, rules: Rules) -> Option<String> {
+fn not_comparable(a: &ArrayMeta, b: &ArrayMeta, rules: Rules) -> Option<Verdict> {
     for m in [a, b] {
         if let Some(e) = &m.details.error {
-            return Some(format!("cannot be read: {}", e.reason()));
+            return Some(Verdict::NotComparable(format!("cannot be read: {}", e.reason())));
         }
     }
     let (x, y) = (a.type_name(), b.type_name());
     let plain = |t: &str| t.trim_end_matches('?').to_string();
-    let numbers = !a.logical.is_var() && !b.logical.is_var();
-    if plain(&x) != plain(&y) && !(rules.ignore_dtype && numbers) {
-        return Some(format!("{x} and {y}"));
+    if plain(&x) != plain(&y) && !alike_in(a, b, rules) {
+        return Some(Verdict::OtherTypes(x, y));
     }
     let shape = |meta: &ArrayMeta| {
         let inner = meta.element_dims().to_vec();
@@ -248,10 +231,21 @@ fn comparable(a: &ArrayMeta, b: &ArrayMeta, rules: Rules) -> Option<String> {
     };
     match (shape(a), shape(b)) {
         (Some(s), Some(t)) if s == t => None,
-        (Some(s), Some(t)) => Some(format!("shapes {s:?} and {t:?}")),
+        (Some(s), Some(t)) => Some(Verdict::NotComparable(format!("shapes {s:?} and {t:?}"))),
         // Rows are known once it was spooled; a difference shows as rows that do not come.
         _ => None,
     }
+}
+
+/// Whether values of two types can be compared by these rules.
+fn alike_in(a: &ArrayMeta, b: &ArrayMeta, rules: Rules) -> bool {
+    let (x, y) = (&a.logical, &b.logical);
+    if x.is_time() && y.is_time() {
+        return (rules.ignore_dtype || rules.other_form) && Times::of(x, y).is_some();
+    }
+    let has_text = x.is_time() || x.decimals().is_some();
+    let numbers = !x.is_var() && !y.is_var();
+    rules.other_form && has_text && matches!(y, Logical::Text) || rules.ignore_dtype && numbers
 }
 
 fn read(reader: &dyn ReadRows, array: usize, rows: Range<u64>) -> Result<Vec<Chunk>> {
@@ -261,226 +255,6 @@ fn read(reader: &dyn ReadRows, array: usize, rows: Range<u64>) -> Result<Vec<Chu
         Ok(())
     })?;
     Ok(chunks)
-}
-
-impl Difference {
-    fn add(&mut self, other: Difference) {
-        if self.count == 0 || other.first < self.first {
-            self.first = other.first;
-            self.values = other.values;
-        }
-        self.count += other.count;
-        self.largest_absolute = self.largest_absolute.max(other.largest_absolute);
-        self.largest_relative = self.largest_relative.max(other.largest_relative);
-    }
-}
-
-/// Chunks of both sides cover the same rows, cut differently: they are walked in step.
-fn in_step(
-    one: &[Chunk],
-    other: &[Chunk],
-    first_row: u64,
-    look: &mut dyn FnMut(&Chunk, &Chunk, u64),
-) {
-    let (mut x, mut y) = (one.iter().cloned(), other.iter().cloned());
-    let (mut left, mut right) = (x.next(), y.next());
-    let mut row = first_row;
-    while let (Some(l), Some(r)) = (&left, &right) {
-        let n = l.rows.min(r.rows);
-        look(&l.slice(0, n), &r.slice(0, n), row);
-        row += n;
-        let rest = |c: &Chunk| if n < c.rows { Some(c.slice(n, c.rows)) } else { None };
-        let (l_rest, r_rest) = (rest(l), rest(r));
-        left = l_rest.or_else(|| x.next());
-        right = r_rest.or_else(|| y.next());
-    }
-}
-
-fn same_rows(
-    a: &ArrayMeta,
-    b: &ArrayMeta,
-    l: &Chunk,
-    r: &Chunk,
-    first_row: u64,
-    rules: Rules,
-) -> Option<Difference> {
-    let nulls_same = l.valid.is_none() && r.valid.is_none()
-        || (0..l.rows as usize).all(|i| l.is_valid(i) == r.is_valid(i));
-    match (&l.values, &r.values) {
-        (Values::Fixed(x), Values::Fixed(y)) => {
-            if let (Some(_), Some(_)) = (a.coded_text(), b.coded_text()) {
-                return coded_differences(a, b, x, y, first_row);
-            }
-            if alike(a, b) && nulls_same && x.as_slice() == y.as_slice() {
-                return None;
-            }
-            fixed_differences(a, b, (l, r), (x, y), first_row, rules)
-        }
-        (Values::Var { offsets: p, .. }, Values::Var { offsets: q, .. }) => {
-            let item = a.dtype.item_bytes();
-            let bytes = |c: &'_ Chunk, offsets: &[u64], i: usize| -> Vec<u8> {
-                match &c.values {
-                    Values::Var { values, .. } => values
-                        [(offsets[i] * item) as usize..(offsets[i + 1] * item) as usize]
-                        .to_vec(),
-                    Values::Fixed(_) | Values::Nested(_) => Vec::new(),
-                }
-            };
-            let mut d = Difference::default();
-            for i in 0..l.rows as usize {
-                let (v, w) = (l.is_valid(i), r.is_valid(i));
-                if v == w && (!v || bytes(l, p, i) == bytes(r, q, i)) {
-                    continue;
-                }
-                if d.count == 0 {
-                    let show = |valid: bool, bytes: Vec<u8>| {
-                        if valid {
-                            format!("'{}'", String::from_utf8_lossy(&bytes))
-                        } else {
-                            "null".into()
-                        }
-                    };
-                    d.first = vec![first_row + i as u64];
-                    d.values = (show(v, bytes(l, p, i)), show(w, bytes(r, q, i)));
-                }
-                d.count += 1;
-            }
-            (d.count > 0).then_some(d)
-        }
-        (Values::Nested(x), Values::Nested(y)) => nested_differences(a, b, x, y, first_row),
-        _ => Some(Difference { count: l.rows, first: vec![first_row], ..Difference::default() }),
-    }
-}
-
-fn nested_differences(
-    a: &ArrayMeta,
-    b: &ArrayMeta,
-    x: &ArrayRef,
-    y: &ArrayRef,
-    first_row: u64,
-) -> Option<Difference> {
-    let (Some(left), Some(right)) = (a.logical.nested(), b.logical.nested()) else { return None };
-    let mut d = Difference::default();
-    match (arrow_model::decoded(x, left), arrow_model::decoded(y, right)) {
-        (Ok(x), Ok(y)) if x.as_ref() == y.as_ref() => {}
-        (Ok(x), Ok(y)) => {
-            for i in (0..x.len().min(y.len())).filter(|&i| x.slice(i, 1) != y.slice(i, 1)) {
-                if d.count == 0 {
-                    let show = |array: &ArrayRef| arrow_model::json(array, i).to_string();
-                    d.first = vec![first_row + i as u64];
-                    d.values = (show(&x), show(&y));
-                }
-                d.count += 1;
-            }
-        }
-        _ => (d.first, d.count) = (vec![first_row], x.len() as u64),
-    }
-    (d.count > 0).then_some(d)
-}
-
-/// Whether the same bytes mean the same values.
-fn alike(a: &ArrayMeta, b: &ArrayMeta) -> bool {
-    let decimals = a.logical.decimals().is_some() || b.logical.decimals().is_some();
-    a.dtype == b.dtype && (!decimals || a.logical == b.logical)
-}
-
-fn fixed_differences(
-    a: &ArrayMeta,
-    b: &ArrayMeta,
-    (l, r): (&Chunk, &Chunk),
-    (x, y): (&[u8], &[u8]),
-    first_row: u64,
-    rules: Rules,
-) -> Option<Difference> {
-    let per_row = checked_product(a.element_dims()).unwrap_or(1).max(1) as usize;
-    let no_nulls = l.valid.is_none() && r.valid.is_none();
-    // Floats do not tell all decimals apart, their digits do.
-    let alike = alike(a, b);
-    let exactly = a.logical.decimals().is_some() && alike && rules.rtol + rules.atol == 0.0;
-    let (sx, sy) = (item_bytes(a), item_bytes(b));
-    let mut d = Difference::default();
-    // In blocks: numbers of any type take many times the room of their bytes.
-    let blocks = x.chunks(distance::BLOCK * sx).zip(y.chunks(distance::BLOCK * sy));
-    for (k, (x, y)) in blocks.enumerate() {
-        if alike && no_nulls && x == y {
-            continue;
-        }
-        for (i, (u, v)) in numbers(x, a).iter().zip(&numbers(y, b)).enumerate() {
-            let at = k * distance::BLOCK + i;
-            let row = at / per_row;
-            let (valid_l, valid_r) = (l.is_valid(row), r.is_valid(row));
-            let (bytes_x, bytes_y) = (&x[i * sx..(i + 1) * sx], &y[i * sy..(i + 1) * sy]);
-            let equal = if !(valid_l && valid_r) {
-                valid_l == valid_r
-            } else {
-                alike && bytes_x == bytes_y || !exactly && u.equals(v, rules)
-            };
-            if equal {
-                continue;
-            }
-            if d.count == 0 {
-                d.first = index_of(first_row, row, at % per_row, a.element_dims());
-                let show =
-                    |valid: bool, bytes: &[u8], meta: &ArrayMeta| match meta.logical.decimals() {
-                        _ if !valid => "null".into(),
-                        Some(decimals) => decimals.text(bytes),
-                        None => cast::show(bytes, meta.dtype, 0),
-                    };
-                d.values = (show(valid_l, bytes_x, a), show(valid_r, bytes_y, b));
-            }
-            if valid_l && valid_r {
-                let (absolute, relative) = u.distance(v);
-                d.largest_absolute = d.largest_absolute.max(absolute);
-                d.largest_relative = d.largest_relative.max(relative);
-            }
-            d.count += 1;
-        }
-    }
-    (d.count > 0).then_some(d)
-}
-
-/// Text of several dimensions: the codes of both sides point into categories of their own.
-fn coded_differences(
-    a: &ArrayMeta,
-    b: &ArrayMeta,
-    x: &[u8],
-    y: &[u8],
-    first_row: u64,
-) -> Option<Difference> {
-    let (Some(left), Some(right)) = (a.coded_text(), b.coded_text()) else { return None };
-    let per_row = checked_product(&a.inner).unwrap_or(1).max(1) as usize;
-    let mut d = Difference::default();
-    left.with(|left| {
-        right.with(|right| {
-            for (i, (p, q)) in
-                codes_of(x, a.dtype).into_iter().zip(codes_of(y, b.dtype)).enumerate()
-            {
-                let (p, q) = (item_of(left, p).ok(), item_of(right, q).ok());
-                if p == q && p.is_some() {
-                    continue;
-                }
-                if d.count == 0 {
-                    let show = |text: Option<&[u8]>| {
-                        text.map_or("?".into(), |t| format!("'{}'", String::from_utf8_lossy(t)))
-                    };
-                    d.first = index_of(first_row, i / per_row, i % per_row, &a.inner);
-                    d.values = (show(p), show(q));
-                }
-                d.count += 1;
-            }
-        });
-    });
-    (d.count > 0).then_some(d)
-}
-
-fn index_of(first_row: u64, row: usize, mut within: usize, inner: &[u64]) -> Vec<u64> {
-    let mut index = vec![0; inner.len()];
-    for (slot, dim) in index.iter_mut().zip(inner).rev() {
-        *slot = within as u64 % dim.max(&1);
-        within /= (*dim).max(1) as usize;
-    }
-    index.insert(0, first_row + row as u64);
-    index
 }
 
 /// Whether every verdict is [`Verdict::Equal`].
@@ -494,13 +268,17 @@ pub fn sentence(verdict: &Verdict) -> String {
         Verdict::Equal => "equal".into(),
         Verdict::OnlyA => "only in the first".into(),
         Verdict::OnlyB => "only in the second".into(),
+        Verdict::OtherTypes(a, b) => format!("types differ: {a} and {b}"),
         Verdict::NotComparable(why) => format!("not comparable: {why}"),
         Verdict::Different(d) => {
             let mut text = format!(
                 "{} of {} values differ; first at {:?}: {} and {}",
                 d.count, d.of, d.first, d.values.0, d.values.1
             );
-            if d.largest_absolute > 0.0 {
+            if let Some(unit) = d.unit.clone().filter(|_| d.largest_absolute > 0.0) {
+                let span = iso8601::text(d.largest_absolute as i64, &Logical::Duration(unit));
+                text += &format!("; largest difference {span}");
+            } else if d.largest_absolute > 0.0 {
                 text += &format!(
                     "; largest difference {:e}, relative {:e}",
                     d.largest_absolute, d.largest_relative

@@ -1,5 +1,7 @@
 //! `npk convert`: what goes where, then file after file through the pipe.
 
+#[cfg(test)]
+mod changed_outputs;
 mod convert;
 mod gather;
 mod outcome;
@@ -12,6 +14,7 @@ mod refer;
 mod settings;
 mod together;
 mod units;
+mod verification;
 
 pub(crate) use output::fitted;
 pub use settings::Hooks;

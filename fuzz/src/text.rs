@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 
 use npk::Dtype;
 use npk::formats::text::delimited::number::{NumberKind, Reader, boolean, special};
-use npk::formats::text::delimited::print::{self, Numbers, Printf};
-use npk::model::{Logical, TimeUnit};
+use npk::formats::text::delimited::print::{Numbers, Printf};
+use npk::model::{Logical, TimeUnit, iso8601};
 use npk::resolve::{names as choosing, nulls::Nulls, rows::Slice};
 
 /// The texts between zero bytes.
@@ -135,7 +135,7 @@ pub fn times(bytes: &[u8]) {
         _ => Logical::Date64,
     };
     let mut out = Vec::new();
-    print::time(count, &logical, &mut out);
+    iso8601::write(count, &logical, &mut out);
     let text = String::from_utf8(out).unwrap();
     if kind % 5 > 1 || text.is_empty() {
         return;

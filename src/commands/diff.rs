@@ -1,7 +1,5 @@
 //! `npk diff`: do two files of any formats hold the same?
 
-use std::borrow::Cow;
-
 use serde_json::{Value, json};
 
 use super::html;
@@ -9,14 +7,15 @@ use crate::cli::DiffArgs;
 use crate::compare::{self, Compared, Rules, Verdict, all_equal, compare, sentence};
 use crate::console::{self, Console, visible};
 use crate::error::{Error, Result};
-use crate::format::{OnDuplicate, ReadOptions};
+use crate::format::ReadOptions;
 use crate::model::Plan;
 use crate::model::json_float::number;
-use crate::open::{choosing, chosen, input_location, open, read_options_typed, shown};
+use crate::open::{choosing, input_location, open, read_options_typed, shown};
 use crate::pipe::{Flow, Settings};
-use crate::resolve::{Step, names};
+use crate::resolve::Step;
 
 mod align;
+mod choose;
 pub mod summary;
 
 use summary::Summary;
@@ -36,8 +35,16 @@ pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
         Some(path) => Some(html::Page::begin(path, args.force, &args.look.read)?),
         None => None,
     };
-    let a = side(&args.a, &args.map, args, &options, &settings, console)?;
-    let b = side(&args.b, &[], args, &options, &settings, console)?;
+    // Renamed arrays are chosen by names that the sources do not know of.
+    let looked = match args.map.is_empty() {
+        true => choosing(&options, &args.look.choose),
+        false => options.clone(),
+    };
+    let a = side(&args.a, args, &looked, console)?;
+    let b = side(&args.b, args, &looked, console)?;
+    let (a, b) = choose::chosen(a, b, args)?;
+    let a = prepared(a, &args.a, args, &settings)?;
+    let b = prepared(b, &args.b, args, &settings)?;
     let (a, b) = align::aligned(a, b, args)?;
     let rules = Rules {
         rtol: args.rtol,
@@ -45,6 +52,7 @@ pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
         equal_nan: args.equal_nan,
         ignore_dtype: args.ignore_dtype,
         measure: args.summary,
+        ..Rules::default()
     };
     let metadata = match args.compare_metadata {
         true => metadata_differences(a.plan(), b.plan()),
@@ -73,41 +81,19 @@ pub fn run(args: &DiffArgs, console: Console) -> Result<u8> {
     Ok(u8::from(!equal))
 }
 
-/// One of the two files, with its arrays under the names by which they are compared.
-fn side(
-    path: &str,
-    map: &[String],
-    args: &DiffArgs,
-    options: &ReadOptions,
-    settings: &Settings,
-    console: Console,
-) -> Result<Flow> {
+/// One of the two files.
+fn side(path: &str, args: &DiffArgs, options: &ReadOptions, console: Console) -> Result<Flow> {
     let at = input_location(path, &args.look.read)?;
-    // Renamed arrays are chosen by their new names, which the source does not know.
-    let options = match map.is_empty() {
-        true => Cow::Owned(choosing(options, &args.look.choose)),
-        false => Cow::Borrowed(options),
-    };
-    let mut flow = open(&at, args.look.read.from.as_deref(), &options, console)?.flow;
-    if !map.is_empty() {
-        let rename_re = map.iter().map(|m| names::substitution("map", m)).collect::<Result<_>>()?;
-        let renaming = names::Renaming { rename_re, ..names::Renaming::default() };
-        let mut new = renaming.names(flow.plan())?;
-        names::make_unique(&mut new, OnDuplicate::Error).map_err(|e| {
-            e.file(at.display()).hint("--map gives two arrays of the first file one name")
-        })?;
-        let mut plan = flow.plan().clone();
-        names::set_names(&mut plan, &new);
-        flow = flow.relabel(plan);
-    }
-    if !args.look.choose.array.is_empty() || !args.look.choose.exclude.is_empty() {
-        flow = chosen(flow, &args.look.choose).map_err(|e| e.file(at.display()))?;
-    }
+    Ok(open(&at, args.look.read.from.as_deref(), options, console)?.flow)
+}
+
+/// As its values are compared.
+fn prepared(flow: Flow, path: &str, args: &DiffArgs, settings: &Settings) -> Result<Flow> {
     if args.headers {
         let decoded = Step::decode(flow.plan());
         return Ok(flow.then(decoded));
     }
-    compare::logical(flow, settings).map_err(|e| e.file(at.display()))
+    compare::logical(flow, settings).map_err(|e| e.file(shown(path)))
 }
 
 /// What differs between the attributes of the files and of the arrays that both have.
@@ -203,6 +189,9 @@ fn verdict_json(name: &str, verdict: &Verdict) -> Value {
         Verdict::Equal => json!({"name": name, "status": "equal"}),
         Verdict::OnlyA => json!({"name": name, "status": "only_a"}),
         Verdict::OnlyB => json!({"name": name, "status": "only_b"}),
+        Verdict::OtherTypes(x, y) => {
+            json!({"name": name, "status": "not_comparable", "reason": format!("{x} and {y}")})
+        }
         Verdict::NotComparable(why) => {
             json!({"name": name, "status": "not_comparable", "reason": why})
         }

@@ -100,7 +100,7 @@ struct ValueReport {
     stats: Vec<Option<Stats>>,
     bins: Vec<Option<[u64; 16]>>,
     heat: Vec<Option<HeatMap>>,
-    rows: Vec<(String, Vec<Value>)>,
+    rows: Vec<preview::Shown>,
 }
 
 fn part(args: &InspectArgs) -> Result<Option<preview::Part>> {
@@ -206,7 +206,7 @@ struct ArrayDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     heat: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    values: Option<&'a [Value]>,
+    values: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -221,8 +221,8 @@ fn document(
     seen: &ValueReport,
     args: &InspectArgs,
 ) -> Result<String> {
-    let rows: HashMap<&str, &[Value]> =
-        seen.rows.iter().map(|(name, rows)| (name.as_str(), rows.as_slice())).collect();
+    let rows: HashMap<&str, &preview::Shown> =
+        seen.rows.iter().map(|shown| (shown.name.as_str(), shown)).collect();
     let tables = plan.tables.iter().map(|t| {
         let columns: Vec<Value> =
             t.columns.iter().map(|c| json!({"array": c.array, "header": c.header})).collect();
@@ -257,7 +257,7 @@ fn array_document<'a>(
     i: usize,
     seen: &'a ValueReport,
     args: &InspectArgs,
-    rows: &HashMap<&str, &'a [Value]>,
+    rows: &HashMap<&str, &preview::Shown>,
 ) -> ArrayDocument<'a> {
     let details = &m.details;
     ArrayDocument {
@@ -275,7 +275,7 @@ fn array_document<'a>(
         stats: seen.stats.get(i).and_then(Option::as_ref).filter(|_| args.stats).map(Stats::json),
         histogram: seen.bins.get(i).copied().flatten(),
         heat: seen.heat.get(i).and_then(Option::as_ref).map(heat::json),
-        values: rows.get(m.name.as_str()).copied(),
+        values: rows.get(m.name.as_str()).map(|shown| shown.json()),
         error: details.error.as_ref().map(|e| e.reason()),
         hint: details.error.as_ref().and_then(|e| e.hint_text()),
     }
@@ -394,9 +394,9 @@ fn values_text(plan: &Plan, seen: &ValueReport, args: &InspectArgs, console: Con
                 &format!("{}:\n{}", visible(&m.name), heat::Screen::of(console, false).draw(map));
         }
     }
-    for (name, rows) in &seen.rows {
-        out += &format!("{}:\n", visible(name));
-        rows.iter().for_each(|row| out += &format!("  {}\n", preview::line(row)));
+    for shown in &seen.rows {
+        out += &format!("{}:\n", visible(&shown.name));
+        shown.rows.iter().for_each(|row| out += &format!("  {}\n", preview::line(row)));
     }
     out
 }

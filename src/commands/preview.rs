@@ -23,7 +23,14 @@ pub enum Part {
     /// `--tail N`.
     Tail(u64),
     /// `--slice "0:5,:"`: rows, then the inner dimensions.
-    Slice(Slice, Vec<Inner>),
+    Slice {
+        /// Which rows.
+        rows: Slice,
+        /// The inner dimensions, as far as they are given.
+        inner: Vec<Inner>,
+        /// The row that was asked for by its index alone, which leaves no dimension.
+        one_row: Option<i64>,
+    },
 }
 
 /// A slice or an index of an inner dimension.
@@ -43,13 +50,14 @@ impl Part {
     pub fn slice(text: &str) -> Result<Part> {
         let mut parts = text.split(',').map(str::trim);
         let first = parts.next().unwrap_or_default();
-        let rows = if first.contains(':') {
-            Slice::parse(first)?
+        let (rows, one_row) = if first.contains(':') {
+            (Slice::parse(first)?, None)
         } else {
             let i: i64 = first.parse().map_err(|_| {
                 Error::usage(format!("'{text}' is not a slice")).hint("as numpy writes it: 0:5,:")
             })?;
-            Slice { start: Some(i), stop: if i == -1 { None } else { Some(i + 1) }, step: 1 }
+            let stop = if i == -1 { None } else { i.checked_add(1) };
+            (Slice { start: Some(i), stop, step: 1 }, Some(i))
         };
         let inner = parts
             .map(|p| match p.parse::<i64>() {
@@ -57,7 +65,7 @@ impl Part {
                 Err(_) => Slice::parse(p).map(Inner::Slice),
             })
             .collect::<Result<_>>()?;
-        Ok(Part::Slice(rows, inner))
+        Ok(Part::Slice { rows, inner, one_row })
     }
 
     fn rows(&self) -> Slice {
@@ -69,17 +77,37 @@ impl Part {
             Part::Tail(n) => {
                 Slice { start: Some(-((*n).min(i64::MAX as u64) as i64)), stop: None, step: 1 }
             }
-            Part::Slice(rows, _) => *rows,
+            Part::Slice { rows, .. } => *rows,
         }
     }
 }
 
-/// The chosen rows of every readable array, as text per row (nested as numpy prints lists), and as
-/// JSON.
+/// What is shown of an array.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The array's name.
+    pub name: String,
+    /// A value for each row: nested lists of its elements.
+    pub rows: Vec<Value>,
+    /// Whether it is one row that was asked for by its index.
+    pub one_row: bool,
+}
+
+impl Shown {
+    /// As numpy's `tolist` has it: an index takes a dimension away.
+    pub fn json(&self) -> Value {
+        match &self.rows[..] {
+            [row] if self.one_row => row.clone(),
+            rows => Value::Array(rows.to_vec()),
+        }
+    }
+}
+
+/// The chosen rows of every readable array.
 ///
 /// # Errors
 /// Reading errors; usage where a slice does not fit.
-pub fn preview(flow: Flow, part: &Part, settings: &Settings) -> Result<Vec<(String, Vec<Value>)>> {
+pub fn preview(flow: Flow, part: &Part, settings: &Settings) -> Result<Vec<Shown>> {
     let plan = flow.plan().clone();
     let good: Vec<usize> =
         (0..plan.arrays.len()).filter(|&a| plan.arrays[a].details.error.is_none()).collect();
@@ -88,8 +116,13 @@ pub fn preview(flow: Flow, part: &Part, settings: &Settings) -> Result<Vec<(Stri
     let flow = flow.then(decoded);
     let metas = flow.plan().arrays.clone();
     let source = pipe::slice_ranked(pipe::settled(flow, settings)?, part.rows(), settings)?;
-    let mut shown: Vec<(String, Vec<Value>)> =
-        metas.iter().map(|m| (m.name.clone(), Vec::new())).collect();
+    let index = if let Part::Slice { one_row, .. } = part { *one_row } else { None };
+    let empty = |m: &ArrayMeta| Shown {
+        name: m.name.clone(),
+        rows: Vec::new(),
+        one_row: index.is_some() && !m.scalar,
+    };
+    let mut shown: Vec<Shown> = metas.iter().map(empty).collect();
     let mut counts = vec![0usize; metas.len()];
     pipe::drain(
         source,
@@ -100,13 +133,20 @@ pub fn preview(flow: Flow, part: &Part, settings: &Settings) -> Result<Vec<(Stri
                 if counts[chunk.array] < MAX_SHOWN {
                     let value = row_value(meta, &chunk, row, part)?;
                     counts[chunk.array] += leaves(&value).max(1);
-                    shown[chunk.array].1.push(value);
+                    shown[chunk.array].rows.push(value);
                 }
             }
             Ok(())
         },
         settings,
     )?;
+    for (shown, meta) in shown.iter().zip(metas.iter()) {
+        if let (true, true, Some(index)) = (shown.one_row, shown.rows.is_empty(), index) {
+            let rows = meta.rows.map_or_else(String::new, |rows| format!(" of {rows}"));
+            let error = Error::usage(format!("the index {index} is outside a dimension{rows}"));
+            return Err(error.array(&meta.name));
+        }
+    }
     Ok(shown)
 }
 
@@ -131,7 +171,7 @@ fn row_value(meta: &ArrayMeta, chunk: &Chunk, row: usize, part: &Part) -> Result
                 let item = meta.dtype.item_bytes() as usize;
                 let bytes = &values[offsets[row] as usize * item..offsets[row + 1] as usize * item];
                 return Ok(Value::Array(
-                    (0..bytes.len() / item).map(|i| element(bytes, meta.dtype, i)).collect(),
+                    bytes.chunks_exact(item.max(1)).map(|one| number(one, meta.dtype)).collect(),
                 ));
             }
             Ok(shown(chunk.text(row)))
@@ -140,7 +180,7 @@ fn row_value(meta: &ArrayMeta, chunk: &Chunk, row: usize, part: &Part) -> Result
             let n = meta.row_bytes()? as usize;
             let bytes = &values[row * n..(row + 1) * n];
             let inner: &[Inner] = match part {
-                Part::Slice(_, inner) => inner,
+                Part::Slice { inner, .. } => inner,
                 _ => &[],
             };
             if inner.len() > meta.element_dims().len() {
@@ -166,10 +206,9 @@ fn shown(bytes: &[u8]) -> Value {
 
 fn nested(bytes: &[u8], meta: &ArrayMeta, dims: &[u64], inner: &[Inner]) -> Result<Value> {
     let Some((&dim, rest)) = dims.split_first() else {
-        return match (meta.coded_text(), meta.logical.decimals()) {
-            (Some(_), _) => meta.coded_items(bytes).map(|(_, text)| shown(&text)),
-            (None, Some(decimals)) => Ok(json!(decimals.text(bytes))),
-            (None, None) => Ok(element(bytes, meta.dtype, 0)),
+        return match meta.coded_text() {
+            Some(_) => meta.coded_items(bytes).map(|(_, text)| shown(&text)),
+            None => Ok(element(bytes, meta)),
         };
     };
     let step = bytes.len() / (dim as usize).max(1);
@@ -198,8 +237,19 @@ fn nested(bytes: &[u8], meta: &ArrayMeta, dims: &[u64], inner: &[Inner]) -> Resu
     }
 }
 
-fn element(bytes: &[u8], dtype: Dtype, index: usize) -> Value {
-    let text = cast::show(bytes, dtype, index);
+/// Times and decimals as their text; NaT is null.
+fn element(bytes: &[u8], meta: &ArrayMeta) -> Value {
+    if !meta.logical.is_time() && meta.logical.decimals().is_none() {
+        return number(bytes, meta.dtype);
+    }
+    match cast::show_element(bytes, meta) {
+        nat if nat == "NaT" => Value::Null,
+        text => json!(text),
+    }
+}
+
+fn number(bytes: &[u8], dtype: Dtype) -> Value {
+    let text = cast::show(bytes, dtype, 0);
     match dtype {
         Dtype::Bool => json!(text == "True"),
         d if d.is_complex() => json!(text),

@@ -14,8 +14,11 @@ pub struct Rules {
     pub atol: f64,
     /// NaN equals NaN; bit-identical ones always do.
     pub equal_nan: bool,
-    /// Compare values, whatever their types.
+    /// Compare values, whatever their types: times by their instants, NaT as a null.
     pub ignore_dtype: bool,
+    /// The second holds the first in a form of its own: times in another unit, NaT as a null, times
+    /// and decimals as their text.
+    pub other_form: bool,
     /// Find out how far apart the values are.
     pub measure: bool,
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::outcome::Outcome;
 use super::output::{Resolved, Task, told};
-use super::{refer, together};
+use super::{refer, together, verification};
 use crate::batch::context::ConvertContext;
 use crate::batch::existing::{existing_error, skip};
 use crate::batch::{Conversion, space};
@@ -66,7 +66,7 @@ pub(super) fn convert(job: &ConvertContext<'_>, unit: &Conversion) -> Result<Out
         .map_err(|e| task.sources_named(e))?;
     progress.end();
     if args.verify {
-        task.verify().map_err(|e| task.output_named(e))?;
+        verification::verify(&task).map_err(|e| task.output_named(e))?;
     }
     for note in &summary.notes {
         job.note(note);

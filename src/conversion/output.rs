@@ -9,13 +9,13 @@ use crate::batch::{Conversion, space};
 use crate::cli::{self, ConvertArgs};
 use crate::console::{self, Counted, human_bytes};
 use crate::error::{Error, Result, locked};
-use crate::format::{Arrays, Capabilities, Existing, Format, WriteOptions};
+use crate::format::{Capabilities, Existing, Format, WriteOptions};
 use crate::formats;
 use crate::model::{ArrayMeta, Logical, Plan};
 use crate::open::{Opened, open, shown};
 use crate::pipe::{self, Flow, Settings};
 use crate::resolve::policy::Policy;
-use crate::resolve::{fit, lists, names};
+use crate::resolve::{fit, lists};
 use crate::storage::{self, Location};
 
 /// A unit on its way: the run that it is part of, and where it goes.
@@ -90,16 +90,11 @@ impl<'a> Task<'a> {
         let Gathered { flow, layout, text, exported } =
             gather(job, unit, format, capabilities.arrays).map_err(|e| self.sources_named(e))?;
         self.warn_of_idle_flags(text);
-        let policy = Policy {
-            sink: format.spec().name,
-            marks: format.spec().keeps_types,
-            ..job.policy.clone()
-        };
         let flow = match job.write.existing {
             Existing::Append => self.like_stored(flow),
             _ => flow,
         };
-        let (flow, notes) = fitted(flow, capabilities, &policy, &job.settings)
+        let (flow, notes) = fitted(flow, capabilities, &self.policy(), &job.settings)
             .map_err(|e| self.sources_named(e))?;
         if job.write.existing == Existing::Error
             && unit.sources.iter().any(|s| same_place(s, &unit.dst))
@@ -109,6 +104,12 @@ impl<'a> Task<'a> {
                 .hint("--force replaces it"));
         }
         Ok(Resolved { flow, notes, layout, exported })
+    }
+
+    /// What is done with what the format cannot hold.
+    pub(super) fn policy(&self) -> Policy {
+        let spec = self.format.spec();
+        Policy { sink: spec.name, marks: spec.keeps_types, ..self.job.policy.clone() }
     }
 
     /// The source in an error about it; where there are several, the message itself says which.
@@ -215,55 +216,6 @@ impl<'a> Task<'a> {
             text += &format!("  {} free\n", human_bytes(free));
         }
         Ok(text)
-    }
-
-    /// Reads the output again and compares it with the sources, after choosing, casts and layout.
-    pub(super) fn verify(&self) -> Result<()> {
-        let Task { job, unit, dst, format, capabilities } = *self;
-        let into = capabilities.arrays;
-        if dst.is_stream() || unit.sources.iter().any(|s| s == "-") {
-            return Err(Error::usage("--verify reads both ends again: it cannot follow a pipe"));
-        }
-        if matches!(job.write.existing, Existing::Append) {
-            return Err(
-                Error::usage("--verify cannot follow --append").hint("npk verify, npk diff")
-            );
-        }
-        let source = gather(job, unit, format, into)?.flow;
-        let names: Vec<String> = source.plan().arrays.iter().map(|a| a.name.clone()).collect();
-        let mut output = self.open_output()?.flow;
-        // One array without a name of its own takes the file's.
-        if into == Arrays::One && output.plan().arrays.len() == names.len() {
-            let mut plan = output.plan().clone();
-            names::set_names(&mut plan, &names);
-            output = output.relabel(plan);
-        }
-        let rules = crate::compare::Rules {
-            equal_nan: true,
-            ignore_dtype: into == Arrays::Table,
-            ..Default::default()
-        };
-        let (a, b) = (
-            crate::compare::logical(source, &job.settings)?,
-            crate::compare::logical(output, &job.settings)?,
-        );
-        let verdicts = crate::compare::compare(a, b, ("source", "output"), rules, &job.settings)?;
-        let merged = matches!(job.write.existing, Existing::Merge { .. });
-        let bad: Vec<Error> = verdicts
-            .iter()
-            .filter(|c| {
-                c.verdict != crate::compare::Verdict::Equal
-                    && !(merged && c.verdict == crate::compare::Verdict::OnlyB)
-            })
-            .map(|c| {
-                Error::corrupt(format!(
-                    "the output differs from what was written: {}",
-                    crate::compare::sentence(&c.verdict)
-                ))
-                .array(&c.name)
-            })
-            .collect();
-        Error::all(bad)
     }
 
     /// Warns of layout flags that this format ignores, and of text flags where nothing is text; once a

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::outcome::{Outcome, ShareResult};
 use super::output::{Resolved, Task, told};
+use super::verification;
 use crate::batch::context::ConvertContext;
 use crate::batch::existing::{existing_error, is_there, skip};
 use crate::batch::shares::Shard;
@@ -134,7 +135,7 @@ fn finish(
         job.note(note);
     }
     if job.args.verify {
-        task.verify().map_err(|e| task.output_named(e))?;
+        verification::verify(&task).map_err(|e| task.output_named(e))?;
     }
     if summary.files == 0 {
         return Ok(Outcome::Skipped("it is finished"));

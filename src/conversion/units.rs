@@ -54,17 +54,19 @@ pub fn run(args: &ConvertArgs, console: Console<'_>, hooks: Hooks) -> Result<u8>
     if let Some(ledger) = ledger.filter(|_| !(args.fail_fast && tally.failed > 0)) {
         ledger.finish(&job, &units)?;
     }
-    let Tally { code, failed, skipped, done, bytes: total } = tally;
+    let Tally { code, failed, skipped, done, planned, bytes: total } = tally;
     if batch {
         if args.json {
-            console::json(
-                &json!({"schema": 1, "summary": true, "converted": done, "skipped": skipped, "failed": failed, "bytes": total, "seconds": began.elapsed().as_secs_f64()}),
-                false,
-            )?;
+            let mut summary = json!({"schema": 1, "summary": true, "converted": done, "skipped": skipped, "failed": failed, "bytes": total, "seconds": began.elapsed().as_secs_f64()});
+            if args.dry_run {
+                summary["planned"] = json!(planned);
+            }
+            console::json(&summary, false)?;
         }
         console.summary(&format!(
-            "{done} converted, {skipped} skipped, {failed} failed of {}: {} in {}",
-            done + skipped + failed,
+            "{}, {skipped} skipped, {failed} failed of {}: {} in {}",
+            if args.dry_run { format!("{planned} planned") } else { format!("{done} converted") },
+            done + planned + skipped + failed,
             human_bytes(total),
             human_time(began.elapsed())
         ));
@@ -192,6 +194,7 @@ struct Tally {
     failed: u64,
     skipped: u64,
     done: u64,
+    planned: u64,
     bytes: u64,
 }
 
@@ -236,6 +239,7 @@ impl Tally {
                 }
             }
             Ok(Outcome::Planned(text)) => {
+                self.planned += 1;
                 if !job.args.json && job.console.listener.is_none() {
                     console::out(&text)?;
                 }

@@ -1,5 +1,7 @@
 //! How inputs are read and outputs are written: one value of each serves all formats.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::model::{Attributes, Dtype, Plan};
 use crate::resources::Resources;
@@ -122,6 +124,9 @@ pub struct TextOptions {
     pub dtypes: Vec<(Option<String>, Dtype)>,
     /// Whether types asked for may round numbers.
     pub lossy: bool,
+    /// The table that the file is known to hold, since it was just written: neither header nor types
+    /// are guessed.
+    pub held: Option<Arc<Plan>>,
 }
 
 /// `--dequantize`.

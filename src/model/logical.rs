@@ -212,6 +212,24 @@ impl Logical {
                 | Logical::Time64(_)
         )
     }
+    /// What times count.
+    pub fn time_unit(&self) -> Option<TimeUnit> {
+        match self {
+            Logical::Datetime(unit)
+            | Logical::Timedelta(unit)
+            | Logical::Timestamp(unit, _)
+            | Logical::Duration(unit)
+            | Logical::Time32(unit)
+            | Logical::Time64(unit) => Some(unit.clone()),
+            Logical::Date32 => Some(TimeUnit::new("D")),
+            Logical::Date64 => Some(TimeUnit::new("ms")),
+            _ => None,
+        }
+    }
+    /// Whether the least count is no time: numpy's NaT.
+    pub fn has_nat(&self) -> bool {
+        matches!(self, Logical::Datetime(_) | Logical::Timedelta(_))
+    }
 }
 
 impl PartialEq for Logical {

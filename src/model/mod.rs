@@ -11,6 +11,7 @@ mod chunk;
 mod common_rows;
 mod decimal;
 mod dtype;
+pub mod iso8601;
 pub mod json_float;
 mod logical;
 pub mod nested;

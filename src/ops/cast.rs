@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 use super::float8;
 use crate::error::{Error, Result};
-use crate::model::{Buf, Dtype, typed};
+use crate::model::{ArrayMeta, Buf, Dtype, iso8601, typed};
 
 /// Casts all elements of `values`.
 ///
@@ -221,6 +221,22 @@ pub fn show(values: &[u8], dtype: Dtype, index: usize) -> String {
             complex(float(c[0]), float(c[1]))
         }
         _ => float(float8::table(dtype)[bytes[0] as usize]),
+    }
+}
+
+/// An element of an array: times as ISO 8601, decimals as numbers, others as [`show`].
+pub fn show_element(item: &[u8], meta: &ArrayMeta) -> String {
+    if let Some(decimals) = meta.logical.decimals() {
+        return decimals.text(item);
+    }
+    let count = match meta.dtype {
+        Dtype::I32 => item.try_into().ok().map(i32::from_le_bytes).map(i64::from),
+        Dtype::I64 => item.try_into().ok().map(i64::from_le_bytes),
+        _ => None,
+    };
+    match count.filter(|_| meta.logical.is_time()) {
+        Some(count) => iso8601::text(count, &meta.logical),
+        None => show(item, meta.dtype, 0),
     }
 }
 

@@ -125,26 +125,53 @@ pub fn choose(plan: &Plan, include: &[String], exclude: &[String]) -> Result<Ste
     if trees.iter().all(Option::is_none) {
         return Ok(Step::choose(plan, &names::choose(plan, include, exclude)?));
     }
+    let (step, unmatched) = choose_matching(plan, include, exclude)?;
+    unmatched_in(&[plan], &unmatched)?;
+    if step.plan.arrays.is_empty() {
+        return Err(names::none_left());
+    }
+    Ok(step)
+}
+
+/// The same, where patterns may match nothing, and nothing may be left; and those patterns.
+///
+/// # Errors
+/// Parts of lists that cannot be left out.
+pub fn choose_matching(
+    plan: &Plan,
+    include: &[String],
+    exclude: &[String],
+) -> Result<(Step, Vec<String>)> {
+    let trees: Vec<Option<Node>> = plan.arrays.iter().map(tree).collect();
     let mut finder = Finder::new(plan, &trees);
     let chosen = match include.is_empty() {
         true => (0..plan.arrays.len()).map(Chosen::Whole).collect(),
         false => finder.find(include),
     };
     let excluded: HashSet<Chosen> = finder.find(exclude).into_iter().collect();
-    if !finder.unmatched.is_empty() {
-        let tops = plan.arrays.iter().map(|a| a.name.clone());
-        let inner = trees.iter().flatten().flat_map(|t| t.names().into_iter().skip(1));
-        let all: Vec<String> = tops.chain(inner).collect();
-        let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        return Err(Error::all(finder.unmatched.iter().map(|t| no_match(t, &all)).collect())
-            .err()
-            .unwrap_or_else(|| Error::internal("nothing was unmatched")));
-    }
+    let unmatched = finder.unmatched;
     let chosen = without(&trees, chosen, &excluded)?;
-    if chosen.is_empty() {
-        return Err(Error::missing("no array is left").hint("check -a and -x against `npk list`"));
+    Ok((step(plan, &trees, chosen)?, unmatched))
+}
+
+/// An error for each pattern that matches nothing in any of these.
+///
+/// # Errors
+/// Missing, with near names.
+pub fn unmatched_in(plans: &[&Plan], unmatched: &[String]) -> Result<()> {
+    if unmatched.is_empty() {
+        return Ok(());
     }
-    step(plan, &trees, chosen)
+    let mut all: Vec<String> = Vec::new();
+    for plan in plans {
+        all.extend(plan.arrays.iter().map(|a| a.name.clone()));
+        let trees = plan.arrays.iter().filter_map(tree);
+        all.extend(trees.flat_map(|t| t.names().into_iter().skip(1).collect::<Vec<_>>()));
+    }
+    let mut seen = HashSet::new();
+    all.retain(|name| seen.insert(name.clone()));
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    Error::all(unmatched.iter().map(|t| no_match(t, &all)).collect())
 }
 
 struct Finder<'a> {

@@ -145,10 +145,15 @@ pub fn choose(plan: &Plan, include: &[String], exclude: &[String]) -> Result<Vec
     if chosen.is_empty() {
         return Err(match names.is_empty() {
             true => plan.no_arrays(),
-            false => Error::missing("no array is left").hint("check -a and -x against `npk list`"),
+            false => none_left(),
         });
     }
     Ok(chosen)
+}
+
+/// Of what was chosen all is excluded.
+pub fn none_left() -> Error {
+    Error::missing("no array is left").hint("check -a and -x against `npk list`")
 }
 
 impl Choice {

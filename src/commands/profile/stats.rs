@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 
 use super::reals::{BLOCK, Real};
 use crate::commands::preview::line;
-use crate::formats::text::delimited::print;
 use crate::model::json_float::number;
-use crate::model::{ArrayMeta, Decimals, Logical, TimeUnit};
+use crate::model::{ArrayMeta, Decimals, Logical, TimeUnit, iso8601};
 
 /// The figures of `--stats` for an array: of complex numbers their magnitudes, of times the times.
 #[derive(Clone, Debug, Default)]
@@ -193,7 +192,8 @@ impl Stats {
         match (&self.exact_type, self.exact, self.range) {
             (Some(time), Some((least, most)), _) if time.is_time() => {
                 let mean = self.sum.div_euclid(i128::from(self.moments.count));
-                let spread = Logical::Duration(unit(time));
+                let spread =
+                    Logical::Duration(time.time_unit().unwrap_or_else(|| TimeUnit::new("s")));
                 [
                     text(least, time),
                     text(most, time),
@@ -252,24 +252,9 @@ fn integer(i: i128) -> Value {
 
 /// A count of this time as text.
 pub fn text(count: i128, time: &Logical) -> Value {
-    let mut out = Vec::new();
     match i64::try_from(count) {
-        Ok(count) => print::time(count, time, &mut out),
-        Err(_) => return Value::Null,
-    }
-    json!(String::from_utf8_lossy(&out))
-}
-
-/// What a time counts.
-fn unit(time: &Logical) -> TimeUnit {
-    match time {
-        Logical::Datetime(u)
-        | Logical::Timedelta(u)
-        | Logical::Timestamp(u, _)
-        | Logical::Duration(u) => u.clone(),
-        Logical::Time32(u) | Logical::Time64(u) => u.clone(),
-        Logical::Date32 => TimeUnit::new("D"),
-        _ => TimeUnit::new("ms"),
+        Ok(count) => json!(iso8601::text(count, time)),
+        Err(_) => Value::Null,
     }
 }
 

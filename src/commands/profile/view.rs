@@ -21,9 +21,10 @@ impl Chosen {
     /// # Errors
     /// Usage.
     pub fn parse(text: &str) -> Result<Chosen> {
-        let one_row = !text.split(',').next().unwrap_or_default().contains(':');
         match Part::slice(text)? {
-            Part::Slice(rows, inner) => Ok(Chosen { rows, inner, one_row }),
+            Part::Slice { rows, inner, one_row } => {
+                Ok(Chosen { rows, inner, one_row: one_row.is_some() })
+            }
             Part::Head(_) | Part::Tail(_) => Err(Error::internal("a slice was expected")),
         }
     }

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::sync::{Arc, RwLock};
 
-use super::print::{Numbers, integer, time};
+use super::print::{Numbers, integer};
 use crate::error::{Error, Result};
 use crate::format::{Block, EncodeBlocks};
 use crate::model::{
-    ArrayMeta, Categories, CategoryKind, Chunk, Decimals, Dtype, Logical, Shared, Values, typed,
+    ArrayMeta, Categories, CategoryKind, Chunk, Decimals, Dtype, Logical, Shared, Values, iso8601,
+    typed,
 };
 
 /// What happens to encoded blocks.
@@ -318,7 +319,7 @@ impl Encoder {
             }
             Cells::Time(counts, logical) => {
                 let from = out.len();
-                time(counts[row], logical, out);
+                iso8601::write(counts[row], logical, out);
                 if out.len() == from {
                     self.null(is_alone, cells.kind(), out);
                 }

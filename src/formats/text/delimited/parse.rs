@@ -48,6 +48,8 @@ pub struct Column {
     pub zeros: bool,
     /// Text is an error here.
     pub numbers_only: bool,
+    /// All cells are text, whatever they look like.
+    pub text_only: bool,
     /// The numbers will be float32: they are rounded only once.
     pub single: bool,
     /// Numbers that no type holds exactly are rounded to doubles.

@@ -189,7 +189,7 @@ pub fn scan(request: &Request<'_>) -> Result<Scanned> {
     let work = Work {
         request,
         splitter: Mutex::new(splitter),
-        known: request.columns.iter().map(|_| AtomicU16::new(0)).collect(),
+        known: request.columns.iter().map(|c| AtomicU16::new(known(c))).collect(),
         blocks: Mutex::new(Vec::new()),
         store: Store::new()?,
         large: Mutex::new(Buffers::new(&request.columns)),
@@ -229,6 +229,11 @@ pub fn scan(request: &Request<'_>) -> Result<Scanned> {
     }
     let classes = work.classes();
     Ok(Scanned { blocks, rows, classes, store: work.store })
+}
+
+/// The classes of a column before any cell was seen.
+fn known(column: &Column) -> Classes {
+    if column.text_only { type_inference::TEXT } else { 0 }
 }
 
 fn on_threads(threads: usize, work: &(dyn Fn() + Sync)) {

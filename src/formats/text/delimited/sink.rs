@@ -162,15 +162,20 @@ fn compression(at: &Location, options: &WriteOptions) -> Result<Compression> {
     })
 }
 
-/// The header line, or nothing.
-fn header(plan: &Plan, options: &WriteOptions, style: &Style) -> Result<Vec<u8>> {
-    let text = &options.text;
+/// The header of each array: that of its table, or else its name.
+pub fn headers(plan: &Plan) -> Vec<String> {
     let columns = plan.tables.iter().flat_map(|t| &t.columns);
     // The first header of an array counts.
     let headers: HashMap<&str, &str> =
         columns.rev().map(|c| (c.array.as_str(), c.header.as_str())).collect();
     let header = |m: &ArrayMeta| headers.get(&*m.name).map_or(&*m.name, |h| *h).to_string();
-    let mut names: Vec<String> = plan.arrays.iter().map(header).collect();
+    plan.arrays.iter().map(header).collect()
+}
+
+/// The header line, or nothing.
+fn header(plan: &Plan, options: &WriteOptions, style: &Style) -> Result<Vec<u8>> {
+    let text = &options.text;
+    let mut names = headers(plan);
     if let Some(given) = &text.column_names {
         if given.len() != names.len() {
             return Err(Error::usage(format!(

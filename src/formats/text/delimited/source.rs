@@ -14,7 +14,7 @@ use super::parse::{self, Column, Mode};
 use super::rows::Reader;
 use super::scan::{self, Request, Splitter};
 use super::type_inference::{self, Type, resolve};
-use super::{delimiter_check, inexact_numbers};
+use super::{delimiter_check, inexact_numbers, sink};
 
 /// Columns of a table at most: a line without any structure shall not fill the memory.
 const MAX_COLUMNS: usize = 1 << 20;
@@ -80,16 +80,11 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         return Ok(Box::new(TextSource { plan, reader: None }));
     }
     let all_names: Vec<&str> = (0..names.len()).map(name).collect();
-    let asked = asked_dtypes(&text.dtypes, &all_names);
     let wanted = wanted(options, &names, &all_names);
-    let columns: Vec<Column> = (0..names.len())
-        .map(|i| {
-            // The type that all have is that of the whole file, whichever are chosen.
-            let looked_at = wanted[i] || flavor.one_type && names[i].is_some();
-            let mode = if looked_at { Mode::Start } else { Mode::Skip };
-            column(mode, asked[i], dialect, text.lossy)
-        })
-        .collect();
+    // The type that all have is that of the whole file, whichever are chosen.
+    let looked_at = |i: usize| wanted[i] || flavor.one_type && names[i].is_some();
+    let modes = (0..names.len()).map(|i| if looked_at(i) { Mode::Start } else { Mode::Skip });
+    let (columns, asked) = columns(modes.collect(), &all_names, text, dialect);
     let numbers_only: Vec<bool> = columns.iter().map(|c| c.numbers_only).collect();
     let skipped: Vec<bool> = wanted.iter().map(|wanted| !wanted).collect();
     let request = Request {
@@ -168,6 +163,32 @@ fn column(mode: Mode, asked: Asked, dialect: &Dialect, lossy: bool) -> Column {
     column
 }
 
+/// The columns of these names as the scan takes them, and the types that are asked for.
+fn columns(
+    modes: Vec<Mode>,
+    names: &[&str],
+    text: &TextOptions,
+    dialect: &Dialect,
+) -> (Vec<Column>, Vec<Asked>) {
+    if let Some(held) = text.held.as_ref().filter(|plan| plan.arrays.len() == names.len()) {
+        let columns = modes.into_iter().zip(held.arrays.iter());
+        let columns = columns.map(|(mode, array)| held_column(mode, array, dialect)).collect();
+        return (columns, held.arrays.iter().map(|a| Some((false, a.dtype))).collect());
+    }
+    let asked = asked_dtypes(&text.dtypes, names);
+    let columns = modes.into_iter().zip(&asked);
+    let columns = columns.map(|(mode, &asked)| column(mode, asked, dialect, text.lossy)).collect();
+    (columns, asked)
+}
+
+/// A column that was written of this array.
+fn held_column(mode: Mode, array: &ArrayMeta, dialect: &Dialect) -> Column {
+    if array.logical.is_plain() {
+        return column(mode, Some((false, array.dtype)), dialect, false);
+    }
+    Column { text_only: mode != Mode::Skip, ..Column::new(mode) }
+}
+
 /// The type that the values have, in the width that was asked for.
 fn narrowed(found: Type, asked: Asked) -> Type {
     match (found, asked) {
@@ -238,7 +259,7 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
     if input.cut && next >= block.len() && splitter.next(&mut Vec::new())?.is_none() {
         return Err(Error::refused("the first row is too long to be a header"));
     }
-    if flavor.check_delimiter && text.delimiter.is_none() {
+    if flavor.check_delimiter && text.delimiter.is_none() && text.held.is_none() {
         let whole = offset + block.len() as u64 >= input.blob.len() && !input.cut;
         delimiter_check::other_delimiter(
             dialect,
@@ -251,16 +272,10 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
         return Err(lines::at_line(input.blob.as_ref(), offset + fault.at as u64, fault.error));
     }
     let first: Vec<_> = cells.iter().map(|&c| dialect.content(&block, c)).collect();
-    let header = match text.header {
-        Auto::Yes => true,
-        Auto::No => false,
-        Auto::Auto => {
-            flavor.header
-                && !first.iter().all(|c| c.is_empty() || dialect.reader.is_number(c.trim_ascii()))
-        }
-    };
+    let header = has_header(text, flavor, &first);
     if header
         && text.header == Auto::Auto
+        && text.held.is_none()
         && dialect.reader.decimal() == b'.'
         && dialect.delimiter != Some(b',')
     {
@@ -287,6 +302,22 @@ fn read_head(input: &Input, options: &ReadOptions, flavor: &Flavor, start: u64) 
         .collect();
     // Blank lines before the first row that is no header may be rows, too.
     Ok(Head { names, headers, rows_at: if header { offset + next as u64 } else { start } })
+}
+
+/// Whether the first row is a header.
+fn has_header<C: AsRef<[u8]>>(text: &TextOptions, flavor: &Flavor, first: &[C]) -> bool {
+    match (text.header, &text.held) {
+        (Auto::Yes, _) => true,
+        (Auto::No, _) => false,
+        (Auto::Auto, Some(held)) => {
+            flavor.header && sink::headers(held).iter().any(|header| !header.is_empty())
+        }
+        (Auto::Auto, None) => {
+            let reader = &flavor.dialect.reader;
+            let is_number = |cell: &[u8]| cell.is_empty() || reader.is_number(cell.trim_ascii());
+            flavor.header && !first.iter().all(|cell| is_number(cell.as_ref()))
+        }
+    }
 }
 
 /// The head of a text without any row.
