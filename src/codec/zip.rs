@@ -384,6 +384,11 @@ impl Archive {
                 "the name in the zip directory differs from the one in the local header",
             ));
         }
+        if u16_at(bytes, 8) != Some(e.method) {
+            return Err(Error::corrupt(
+                "the method in the zip directory differs from the one in the local header",
+            ));
+        }
         let skip = 30 + u64::from(name) + u64::from(extra);
         let offset = e.header_offset + skip;
         if offset.checked_add(e.stored_bytes).is_none_or(|end| end > self.directory_offset) {

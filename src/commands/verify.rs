@@ -6,7 +6,7 @@ use crate::cli::VerifyArgs;
 use crate::console::{self, Console, Counted};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::Order;
-use crate::model::Plan;
+use crate::model::{ArrayMeta, Plan};
 use crate::open::{input_location, open, read_options_typed, shown};
 use crate::pipe::{self, Settings};
 
@@ -64,7 +64,7 @@ fn one(given: &str, args: &VerifyArgs, console: Console) -> Result<(Counted, Vec
         crate::detect::rereadable(at, args.read.from.as_deref()).at_file(path)?
     };
     let opened = open(&at, args.read.from.as_deref(), &options, console)?;
-    let mut notes = if !at.is_rereadable() {
+    let notes = if !at.is_rereadable() {
         Vec::new()
     } else {
         opened.format.verify(&at, &options).at_file(path)?
@@ -75,30 +75,17 @@ fn one(given: &str, args: &VerifyArgs, console: Console) -> Result<(Counted, Vec
         let quiet = Console { quiet: true, ..console };
         open(&at, args.read.from.as_deref(), &options, quiet)?.flow
     };
-    let arrays = flow.plan().arrays.clone();
+    let (arrays, counted) = (flow.plan().arrays.clone(), Counted::read(flow.plan()));
     Error::all(crate::open::damaged(arrays.iter(), &at))?;
     even_tables(flow.plan()).at_file(path)?;
     let good: Vec<usize> =
         (0..arrays.len()).filter(|&a| arrays[a].details.error.is_none()).collect();
-    for a in arrays.iter().filter(|a| a.details.error.is_some()) {
-        let why = a.details.error.as_ref().map(|e| e.reason()).unwrap_or_default();
-        notes.push(format!("{}: not checked: {why}", a.name));
-    }
-    if good.is_empty() && !arrays.is_empty() {
-        let why = arrays.iter().find_map(|a| a.details.error.as_ref().map(|e| (a, e)));
-        return Err(match why {
-            Some((a, e)) => Error::clone(e)
-                .with_kind(ErrorKind::Refused)
-                .about("nothing in it could be checked")
-                .with_array(&a.name),
-            None => Error::refused("nothing in it could be checked"),
-        }
-        .file(path));
-    }
-    let counted = match good.len() == arrays.len() {
-        true => Counted::read(flow.plan()),
-        false => Counted { arrays: good.len(), columns: None },
+    // What is not read is not whole, whatever it is.
+    let unread = |a: &ArrayMeta| {
+        let error = a.details.error.as_deref()?.clone().with_kind(ErrorKind::Refused);
+        Some(error.about("it cannot be checked").with_array(&a.name).file(path))
     };
+    let unread: Vec<Error> = arrays.iter().filter_map(unread).collect();
     if !good.is_empty() {
         pipe::drain(
             flow.choose(&good),
@@ -113,6 +100,7 @@ fn one(given: &str, args: &VerifyArgs, console: Console) -> Result<(Counted, Vec
         })
         .at_file(path)?;
     }
+    Error::all(unread)?;
     Ok((counted, notes))
 }
 

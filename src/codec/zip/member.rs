@@ -23,8 +23,8 @@ impl Archive {
             return Ok(bytes.clone());
         }
         let entry = &self.entries[member];
-        entry.check()?;
         let start = self.data_offset(member)?;
+        entry.check()?;
         if entry.is_stored() {
             let bytes = BlobSlice { blob: self.blob.clone(), start, len: entry.bytes };
             return Ok(self.located[member].get_or_init(|| bytes).clone());
@@ -81,8 +81,9 @@ impl Archive {
                 entry.bytes
             )));
         }
+        let start = self.data_offset(member)?;
         entry.check()?;
-        let mut stream = self.member(member, self.data_offset(member)?)?;
+        let mut stream = self.member(member, start)?;
         let bytes = stream.take(entry.bytes)?;
         stream.finish()?;
         Ok(bytes)
@@ -93,8 +94,9 @@ impl Archive {
     /// # Errors
     /// Corrupt; members that cannot be decoded.
     pub fn verify(&self, member: usize) -> Result<bool> {
+        let start = self.data_offset(member)?;
         self.entries[member].check()?;
-        self.each_step(member, self.data_offset(member)?, &mut |_| Ok(()))?;
+        self.each_step(member, start, &mut |_| Ok(()))?;
         Ok(self.crc_of(&self.entries[member]).is_some())
     }
 

@@ -214,8 +214,8 @@ fn broken(name: &str, entry: &Entry, error: Error) -> Result<ArrayMeta> {
 /// Reads a member's npy header.
 fn npy(archive: &Arc<Archive>, member: usize, name: &str, head: Result<MemberHead>) -> Result<Npy> {
     let entry = &archive.entries[member];
-    entry.check()?;
     let (data_offset, head) = head?;
+    entry.check()?;
     // The member as a stream, only where its head is not enough: far away its buffer would be
     // fetched.
     let mut stream: Option<Member> = None;
