@@ -1,6 +1,5 @@
 //! The command line: clap types only. `cmd` turns them into settings.
 
-use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -73,6 +72,25 @@ pub enum Command {
         /// The project's top folder
         dir: PathBuf,
     },
+}
+
+impl Command {
+    /// The name by which it is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Convert(_) => "convert",
+            Command::List(_) => "list",
+            Command::Inspect(_) => "inspect",
+            Command::Diff(_) => "diff",
+            Command::Verify(_) => "verify",
+            Command::Edit(_) => "edit",
+            Command::Report(_) => "report",
+            Command::Formats(_) => "formats",
+            Command::Completions { .. } => "completions",
+            Command::Man { .. } => "man",
+            Command::Generate { .. } => "generate",
+        }
+    }
 }
 
 /// `npk convert`.
@@ -300,7 +318,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub certificate: Option<String>,
     /// Check only so many units of a certificate, chosen at random
-    #[arg(long, value_name = "N", requires = "certificate", value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    #[arg(long, value_name = "N", requires = "certificate", value_parser = at_least_one::<u64>)]
     pub sample: Option<u64>,
     /// JSON on stdout
     #[arg(long)]

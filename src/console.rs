@@ -9,6 +9,7 @@ use crate::cli::{Color, MessageArgs};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::Plan;
 
+pub mod hints;
 mod listener;
 pub mod terminal;
 
@@ -36,18 +37,23 @@ pub fn worst(code: u8, error: &Error) -> u8 {
     if code == 0 || error.is_bug() { exit_code(error) } else { code }
 }
 
+/// The hint of an error, as far as the command that runs can take it.
+fn hint_of(error: &Error) -> Option<String> {
+    error.hint_text().and_then(hints::taken)
+}
+
 /// An error as keys of a JSON document: `error`, `hint`, `exit_code`, and `more` for those found in
 /// the same pass.
 pub fn fault(error: &Error) -> serde_json::Map<String, serde_json::Value> {
     let mut keys = serde_json::Map::new();
     keys.insert("error".into(), error.to_string().into());
-    keys.insert("hint".into(), error.hint_text().into());
+    keys.insert("hint".into(), hint_of(error).into());
     keys.insert("exit_code".into(), exit_code(error).into());
     if !error.others().is_empty() {
         let more = error
             .others()
             .iter()
-            .map(|e| serde_json::json!({"error": e.to_string(), "hint": e.hint_text()}));
+            .map(|e| serde_json::json!({"error": e.to_string(), "hint": hint_of(e)}));
         keys.insert("more".into(), more.collect());
     }
     keys
@@ -133,21 +139,22 @@ impl<'a> Console<'a> {
         const SHOWN: usize = 21;
         let all: Vec<&Error> = std::iter::once(error).chain(error.others()).collect();
         let (shown, rest) = all.split_at(all.len().min(SHOWN));
-        let mut hints: Vec<&str> = Vec::new();
+        let mut hints: Vec<String> = Vec::new();
         for (i, e) in shown.iter().enumerate() {
             self.say("1;31", "error", &e.to_string());
-            let next = all.get(i + 1).and_then(|e| e.hint_text());
-            if let Some(hint) = e.hint_text().filter(|hint| next != Some(hint) || i + 1 == SHOWN) {
-                self.say("1;36", "hint", hint);
+            let next = all.get(i + 1).and_then(|e| hint_of(e));
+            let last = |hint: &String| next.as_ref() != Some(hint) || i + 1 == SHOWN;
+            if let Some(hint) = hint_of(e).filter(last) {
+                self.say("1;36", "hint", &hint);
                 hints.push(hint);
             }
         }
         if !rest.is_empty() {
             self.say("1;31", "error", &format!("… and {} more like these", rest.len()));
         }
-        for hint in rest.iter().filter_map(|e| e.hint_text()) {
+        for hint in rest.iter().filter_map(|e| hint_of(e)) {
             if !hints.contains(&hint) {
-                self.say("1;36", "hint", hint);
+                self.say("1;36", "hint", &hint);
                 hints.push(hint);
             }
         }
@@ -208,6 +215,7 @@ pub fn out(text: &str) -> Result<()> {
 /// # Errors
 /// As [`out`].
 pub fn out_bytes(bytes: &[u8]) -> Result<()> {
+    crate::storage::check_stdout().at_file(STDOUT)?;
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).at_file(STDOUT)
 }

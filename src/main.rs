@@ -30,6 +30,20 @@ fn give_back_at_once() {
 
 const SIGXFSZ: i32 = libc::SIGXFSZ;
 
+/// Called by the loader before Rust's own start, which opens `/dev/null` in the place of a standard
+/// descriptor that is closed.
+#[used]
+#[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
+#[cfg_attr(not(target_os = "macos"), unsafe(link_section = ".init_array"))]
+static LOOK_AT_STDOUT: extern "C" fn() = look_at_stdout;
+
+extern "C" fn look_at_stdout() {
+    // SAFETY: it asks whether a descriptor is open, and changes nothing.
+    if unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } == -1 {
+        npk::storage::stdout_is_closed();
+    }
+}
+
 fn main() -> ExitCode {
     clap_complete::CompleteEnv::with_factory(commands::complete::command).complete();
     // A file size limit shows as an error of the write, not as a signal that kills.

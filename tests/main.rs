@@ -43,4 +43,6 @@ mod structure;
 mod support;
 mod tables;
 mod terminal;
+mod times;
 mod together;
+mod verification;

@@ -124,3 +124,21 @@ pub enum Sort {
     /// By size, largest first
     Size,
 }
+
+/// A tolerance of `diff`.
+pub(super) fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
+        _ => Err("a tolerance is a number of at least 0, as 1e-6".into()),
+    }
+}
+
+/// A number of at least 1.
+pub(super) fn at_least_one<T: std::str::FromStr + PartialEq + From<bool>>(
+    text: &str,
+) -> Result<T, String> {
+    match text.parse::<T>() {
+        Ok(number) if number != T::from(false) => Ok(number),
+        _ => Err("it must be a whole number of at least 1".into()),
+    }
+}

@@ -1,9 +1,8 @@
 //! Groups of options that several commands have.
 
-use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args};
 
-use super::choices::{Addressing, Color, ElementOrder, Header, OnDuplicate};
+use super::choices::{Addressing, Color, ElementOrder, Header, OnDuplicate, at_least_one};
 
 /// How inputs are read: shared by the commands that read.
 #[derive(Args, Debug, Clone, Default)]
@@ -64,7 +63,7 @@ pub struct ReadArgs {
     pub follow_external: bool,
     /// Worker threads (default: one per core); no more than 4, and one for each 8 MiB of
     /// --memory-limit
-    #[arg(short = 'j', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(short = 'j', long, value_name = "N", value_parser = at_least_one::<usize>)]
     pub jobs: Option<usize>,
     /// Memory for data in flight, over all files; at least 1MiB
     #[arg(short = 'm', long, value_name = "SIZE", default_value = "256MiB")]

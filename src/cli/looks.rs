@@ -2,6 +2,7 @@
 
 use clap::{ArgAction, Args};
 
+use super::choices::tolerance;
 use super::groups::LookArgs;
 
 /// `npk inspect`.
@@ -58,10 +59,10 @@ pub struct DiffArgs {
     /// The second file
     pub b: String,
     /// Relative tolerance
-    #[arg(long, default_value_t = 0.0, value_name = "R")]
+    #[arg(long, default_value_t = 0.0, value_name = "R", allow_negative_numbers = true, value_parser = tolerance)]
     pub rtol: f64,
     /// Absolute tolerance
-    #[arg(long, default_value_t = 0.0, value_name = "A")]
+    #[arg(long, default_value_t = 0.0, value_name = "A", allow_negative_numbers = true, value_parser = tolerance)]
     pub atol: f64,
     /// Treat NaN as equal to NaN (bit-identical ones always are)
     #[arg(long)]

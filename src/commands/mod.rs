@@ -42,6 +42,7 @@ pub fn run(mut cli: Cli) -> u8 {
         _ => Default::default(),
     };
     let console = Console::new(&messages);
+    console::hints::of_command(cli.command.name());
     let result = crate::error::guard(|| match cli.command {
         Command::Convert(args) => conversion::run(&args, console, conversion::Hooks::default()),
         Command::List(args) => list::run(&args, console),

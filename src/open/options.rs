@@ -3,7 +3,7 @@
 use crate::cli::{self, ReadArgs};
 use crate::console;
 use crate::detect;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::format::{Auto, OnDuplicate, Quote, RawOptions, ReadOptions, Resources, TextOptions};
 
 /// How inputs are read, from the flags.
@@ -82,8 +82,9 @@ pub(super) fn memory_bytes(args: &ReadArgs) -> Result<u64> {
     let bytes = console::parse_bytes(&args.memory_limit)?;
     if bytes < MIN_BYTES {
         let error = Error::usage(format!(
-            "--memory-limit {} is {bytes} bytes, the least is 1MiB",
-            args.memory_limit
+            "--memory-limit {} is {}, the least is 1MiB",
+            args.memory_limit,
+            counted(bytes, "byte")
         ));
         return Err(error.hint("write it as 256MiB or 4GB"));
     }

@@ -38,7 +38,7 @@ pub use local_file::LocalFile;
 pub use location::Location;
 pub use offset::FileAt;
 pub use room::set_size;
-pub use stream::StreamState;
+pub use stream::{StreamState, check_stdout, stdout_is_closed};
 pub use temporary::copy_to_temporary;
 
 /// What is done about an output that exists.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Blob, Output};
@@ -136,7 +137,27 @@ impl Output for Stdout {
     }
 }
 
+static STDOUT_IS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Remembers that the process was started without a standard output. Later nobody can tell: the
+/// runtime opens `/dev/null` in its place, and all that is written would be gone.
+pub fn stdout_is_closed() {
+    STDOUT_IS_CLOSED.store(true, Ordering::Relaxed);
+}
+
+/// For those about to write to it.
+///
+/// # Errors
+/// Failed, where there is none.
+pub fn check_stdout() -> Result<()> {
+    match STDOUT_IS_CLOSED.load(Ordering::Relaxed) {
+        true => Err(Error::failed("standard output is closed")),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn stdout() -> Result<Box<dyn Output>> {
+    check_stdout()?;
     let fd = rustix::io::dup(rustix::stdio::stdout()).map_err(io::Error::from)?;
     Ok(Box::new(Stdout(io::BufWriter::with_capacity(1 << 16, File::from(fd)))))
 }

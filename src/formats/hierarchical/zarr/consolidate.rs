@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::layout::{Layout, check_path};
 use super::netcdf;
 use super::target::Target;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::format::{Summary, WriteOptions};
 use crate::model::{Attributes, Plan};
 use crate::sidecar;
@@ -97,8 +97,8 @@ fn without_numbers(end: &Plan, options: &WriteOptions) -> Option<String> {
         .collect();
     let (name, path) = all.first()?;
     Some(format!(
-        "attributes of {} nodes are NaN or infinite (the first: {name} of {path}): JSON has no such numbers, they are written as text",
-        all.len()
+        "attributes of {} are NaN or infinite (the first: {name} of {path}): JSON has no such numbers, they are written as text",
+        counted(all.len() as u64, "node")
     ))
 }
 
