@@ -99,7 +99,7 @@ fn texts() -> Vec<(ArrayMeta, Chunk)> {
             bytes.extend(word.bytes());
             offsets.push(bytes.len() as u64);
         }
-        let values = Values::Var { offsets: offsets.into(), values: Buf::from_vec(bytes) };
+        let values = Values::Var { offsets, values: Buf::from_vec(bytes) };
         let meta = ArrayMeta::column(name, Dtype::U8, Logical::Text, Some(ROWS));
         let chunk = Chunk { array: 0, first_row: 0, rows: ROWS, values, valid: None };
         arrays.push((meta.clone(), chunk.clone()));

@@ -135,7 +135,7 @@ fn finish(
         job.note(note);
     }
     if job.args.verify {
-        verification::verify(&task).map_err(|e| task.output_named(e))?;
+        verification::verify(task).map_err(|e| task.output_named(e))?;
     }
     if summary.files == 0 {
         return Ok(Outcome::Skipped("it is finished"));
