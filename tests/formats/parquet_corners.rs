@@ -12,7 +12,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 
 use crate::convert::npy;
-use crate::support::{Scratch, at, npk, npk_fails, python};
+use crate::support::{Scratch, at, npk, npk_any, npk_fails, python};
 
 /// Rows without a column are told of, and not called none.
 #[test]
@@ -286,4 +286,129 @@ fn pages_are_where_their_indexes_say() {
     let batch = paged.with_row_selection(middle).build().unwrap().next().unwrap().unwrap();
     let found: &arrow_array::Int64Array = batch.column(0).as_any().downcast_ref().unwrap();
     assert_eq!(found.values(), &[270_000, 270_003, 270_006]);
+}
+
+/// A file of one row of texts under this schema, as writers leave it that know no Arrow.
+fn texts(scratch: &Scratch, name: &str, schema: &str, cells: &[&str]) -> String {
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
+    let file = std::fs::File::create(scratch.join(name)).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for cell in cells {
+        let mut column = group.next_column().unwrap().unwrap();
+        let most = column.typed::<ByteArrayType>().get_descriptor().max_def_level();
+        let cell = [ByteArray::from(cell.as_bytes().to_vec())];
+        let column_writer = column.typed::<ByteArrayType>();
+        column_writer.write_batch(&cell, Some(&[most]), Some(&[0])).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    at(scratch, name)
+}
+
+fn schema_of(path: &str) -> String {
+    let file = std::fs::File::open(path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let mut text = Vec::new();
+    parquet::schema::printer::print_schema(&mut text, reader.parquet_schema().root_schema());
+    String::from_utf8(text).unwrap()
+}
+
+/// Logical types that Arrow has as extension types stay, at any depth and through other formats; of
+/// those that it lacks a note tells.
+#[test]
+fn logical_types_stay_or_are_told_of() {
+    let s = Scratch::new();
+    let schema = "message m { optional binary j (JSON); optional group st { optional binary k (JSON); } \
+                  optional group l (LIST) { repeated group list { optional binary element (JSON); } } \
+                  optional group m (MAP) { repeated group key_value { required binary key (STRING); \
+                  optional binary value (JSON); } } optional binary old (UTF8); }";
+    let cells = ["{\"a\": 1}", "2", "[3]", "key", "null", "text"];
+    let file = texts(&s, "j.parquet", schema, &cells);
+    for between in ["o.parquet", "o.arrow", "o.npk"] {
+        let (between, back) = (at(&s, between), at(&s, "back.parquet"));
+        npk(&["convert", &file, &between, "-f"]);
+        npk(&["convert", &between, &back, "-f"]);
+        let found = schema_of(&back);
+        assert_eq!(found.matches("(JSON)").count(), 4, "{found}");
+        let csv = ["convert", "-q", &back, "-", "--to", "csv", "--nested", "json"];
+        let expected = "\"{\"\"a\"\": 1}\",2,\"[\"\"[3]\"\"]\",";
+        assert!(npk(&csv).contains(expected), "{}", npk(&csv));
+    }
+    let file = texts(&s, "e.parquet", "message m { optional binary e (ENUM); }", &["x"]);
+    let told = npk_any(&["convert", &file, &at(&s, "e2.parquet")]);
+    let told = String::from_utf8(told.stderr).unwrap();
+    assert!(told.contains("e: it holds Parquet's type ENUM, which is read as "), "{told}");
+}
+
+/// An Arrow file of one column.
+fn arrow(scratch: &Scratch, name: &str, array: arrow_array::ArrayRef) -> String {
+    let batch = arrow_array::RecordBatch::try_from_iter([("c", array)]).unwrap();
+    let mut writer = arrow_ipc::writer::FileWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    std::fs::write(scratch.join(name), writer.into_inner().unwrap()).unwrap();
+    at(scratch, name)
+}
+
+#[test]
+fn types_that_parquet_lacks_are_refused_by_name() {
+    let s = Scratch::new();
+    let data = arrow_data::ArrayData::builder(arrow_schema::DataType::FixedSizeBinary(0)).len(2);
+    let nothing = arrow_array::make_array(data.add_buffer(vec![0u8; 0].into()).build().unwrap());
+    let negative = arrow_array::Decimal128Array::from(vec![123]);
+    let negative = negative.with_precision_and_scale(5, -2).unwrap();
+    for (name, array) in
+        [("b.arrow", nothing), ("d.arrow", Arc::new(negative) as arrow_array::ArrayRef)]
+    {
+        let file = arrow(&s, name, array);
+        let said = npk_fails(4, &["convert", &file, &at(&s, "o.parquet")]);
+        assert!(said.contains("c: Parquet cannot hold ") && said.contains("hint: "), "{said}");
+    }
+}
+
+#[test]
+fn list_views_of_maps_are_read_back() {
+    let s = Scratch::new();
+    let mut maps = arrow_array::builder::MapBuilder::new(
+        None,
+        arrow_array::builder::StringBuilder::new(),
+        arrow_array::builder::Int64Builder::new(),
+    );
+    maps.keys().append_value("k");
+    maps.values().append_value(1);
+    maps.append(true).unwrap();
+    let maps: arrow_array::ArrayRef = Arc::new(maps.finish());
+    let item =
+        |t: &arrow_schema::DataType| Arc::new(arrow_schema::Field::new("item", t.clone(), true));
+    let of_maps = arrow_array::ListViewArray::new(
+        item(maps.data_type()),
+        vec![0, 0].into(),
+        vec![1, 0].into(),
+        maps.clone(),
+        None,
+    );
+    let lists: arrow_array::ArrayRef = Arc::new(arrow_array::ListArray::new(
+        item(maps.data_type()),
+        arrow_buffer::OffsetBuffer::new(vec![0, 1].into()),
+        maps,
+        None,
+    ));
+    let of_lists = arrow_array::LargeListViewArray::new(
+        item(lists.data_type()),
+        vec![0].into(),
+        vec![1].into(),
+        lists,
+        None,
+    );
+    let both: [arrow_array::ArrayRef; 2] = [Arc::new(of_maps), Arc::new(of_lists)];
+    for array in both {
+        let file = arrow(&s, "v.arrow", array);
+        let (stored, back) = (at(&s, "v.parquet"), at(&s, "back.arrow"));
+        npk(&["convert", &file, &stored, "-f"]);
+        npk(&["convert", &stored, &back, "-f"]);
+        npk(&["diff", &file, &back]);
+        let kind = |path: &str| npk(&["list", "-l", path]).split('\t').nth(1).map(str::to_string);
+        assert_eq!(kind(&file), kind(&back));
+    }
 }

@@ -36,6 +36,8 @@ use crate::storage::Location;
 #[cfg(feature = "parquet")]
 mod errors;
 #[cfg(feature = "parquet")]
+mod logical_types;
+#[cfg(feature = "parquet")]
 mod read;
 #[cfg(feature = "parquet")]
 mod schema;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
-use parquet::basic::{LogicalType, Repetition};
+use parquet::basic::Repetition;
 use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::{SchemaDescriptor, Type as ParquetType, TypePtr};
 
+use super::logical_types::{EXTENSION, EXTENSION_METADATA};
 use crate::model::nested::with_children;
 
 /// A schema of this column alone.
@@ -55,47 +56,6 @@ pub(super) fn levels(column: &TypePtr, reading: &FieldRef, path: &[usize]) -> Re
         hint = Arc::new(field.as_ref().clone().with_data_type(DataType::Struct(vec![hint].into())));
     }
     parquet_to_arrow_field_levels(&alone(leaf)?, ProjectionMask::all(), Some(&vec![hint].into()))
-}
-
-/// Where Arrow keeps the name of an extension type, and its parameters.
-const EXTENSION: &str = "ARROW:extension:name";
-const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
-
-/// The field, marked as Arrow marks UUIDs where Parquet says that it holds them.
-pub(super) fn with_uuid(field: &FieldRef, parquet: &ParquetType) -> FieldRef {
-    if !parquet.is_primitive()
-        || !matches!(parquet.get_basic_info().logical_type_ref(), Some(LogicalType::Uuid))
-    {
-        return field.clone();
-    }
-    let mut metadata = field.metadata().clone();
-    metadata.insert(EXTENSION, "arrow.uuid");
-    metadata.insert(EXTENSION_METADATA, "");
-    Arc::new(field.as_ref().clone().with_metadata(metadata))
-}
-
-/// The Parquet schema with UUIDs where the Arrow fields are marked so.
-///
-/// # Errors
-/// Those of the crate.
-pub(super) fn uuid_schema(root: &ParquetType, fields: &Fields) -> Result<TypePtr> {
-    let mut types = Vec::new();
-    for (t, field) in root.get_fields().iter().zip(fields) {
-        let marked = field.metadata().get(EXTENSION).is_some_and(|n| n == "arrow.uuid");
-        if !marked || *field.data_type() != DataType::FixedSizeBinary(16) || !t.is_primitive() {
-            types.push(t.clone());
-            continue;
-        }
-        let uuid = ParquetType::primitive_type_builder(
-            t.name(),
-            parquet::basic::Type::FIXED_LEN_BYTE_ARRAY,
-        )
-        .with_repetition(t.get_basic_info().repetition())
-        .with_length(16)
-        .with_logical_type(Some(LogicalType::Uuid));
-        types.push(Arc::new(uuid.build()?));
-    }
-    Ok(Arc::new(ParquetType::group_type_builder(root.name()).with_fields(types).build()?))
 }
 
 /// The field as it is read: Parquet's type, or the recorded Arrow type where that only refines it.
@@ -204,6 +164,8 @@ pub(super) fn parquet_columns(t: &DataType) -> usize {
         DataType::Struct(fields) => fields.iter().map(|f| parquet_columns(f.data_type())).sum(),
         DataType::List(f)
         | DataType::LargeList(f)
+        | DataType::ListView(f)
+        | DataType::LargeListView(f)
         | DataType::FixedSizeList(f, _)
         | DataType::Map(f, _) => parquet_columns(f.data_type()),
         _ => 1,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::errors::{crate_error, wrapped};
-use super::{schema, thrift};
+use super::{logical_types, schema, thrift};
 use crate::error::{Result, foreign};
 use crate::format::{ReadOptions, Source};
 use crate::storage::Blob;

@@ -36,7 +36,7 @@ impl ParquetSource {
         let file = metadata.file_metadata();
         let starts = group_starts(&metadata)?;
         let rows = starts[starts.len() - 1];
-        let (recorded, notes) = recorded_schema(file, &lost_keys);
+        let (recorded, mut notes) = recorded_schema(file, &lost_keys);
         let mut shared = Shared {
             blob,
             metadata: metadata.clone(),
@@ -55,6 +55,7 @@ impl ParquetSource {
         let (micros, int96_errors) =
             if options.names_only { Default::default() } else { shared.int96_micros() };
         let roots = Root::all(&metadata, recorded.as_ref(), &micros);
+        notes.extend(roots.iter().filter_map(|root| lacking(root, options)));
         shared.uncounted = shared.uncounted_nulls(&roots);
         let full = Schema::new(roots.iter().map(|r| r.refined.clone()).collect::<Vec<FieldRef>>());
         let request = ColumnRequest { roots: &roots, int96_errors, options };
@@ -75,6 +76,16 @@ impl ParquetSource {
         };
         Ok(ParquetSource { plan: plan.with_rows(rows), shared: Arc::new(shared) })
     }
+}
+
+/// A note on a column whose type in Parquet Arrow has not.
+fn lacking(root: &Root, options: &ReadOptions) -> Option<String> {
+    let (name, field) = (root.refined.name(), &root.refined);
+    let chosen = |choice: &Choice| choice.of(&[name])[0] || choice.reaches(name, field);
+    let wanted = !options.names_only && options.choice.as_ref().is_none_or(chosen);
+    let kind = arrow_model::type_name(field.data_type());
+    let lacking = root.lacking.filter(|_| wanted)?;
+    Some(format!("{name}: it holds Parquet's type {lacking}, which is read as {kind}"))
 }
 
 /// Where each row group begins, and the end.

@@ -8,7 +8,7 @@ use parquet::arrow::parquet_to_arrow_schema;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::TypePtr;
 
-use super::schema;
+use super::{logical_types, schema};
 
 /// A column of the schema with all that is below it. Each is looked at alone: there may be
 /// thousands of others.
@@ -16,6 +16,8 @@ pub(super) struct Root {
     /// As it is read.
     pub(super) refined: FieldRef,
     pub(super) error: Option<String>,
+    /// A type of Parquet that Arrow has not, where no Arrow type was recorded.
+    pub(super) lacking: Option<&'static str>,
     pub(super) first_column: usize,
     /// What Parquet says of it.
     pub(super) parquet: TypePtr,
@@ -64,14 +66,17 @@ impl Root {
         let error = match found.as_ref().map(|schema| schema.fields()) {
             Ok(found) if found.len() == 1 => {
                 let mut next = first_column;
-                let base = schema::with_micros(&schema::with_uuid(&found[0], t), &mut next, micros);
+                let base = schema::with_micros(&found[0], &mut next, micros);
                 if next - first_column == count {
-                    let refined = schema::refined(&base, recorded);
+                    let marked = logical_types::with_extensions(&base, t);
+                    let refined = schema::refined(&marked, recorded);
+                    let lacking = recorded.map_or_else(|| logical_types::lacking(t), |_| None);
                     let reading = schema::reading_type(base.data_type(), refined.data_type());
                     let reading = Arc::new(base.as_ref().clone().with_data_type(reading));
                     return Root {
                         refined,
                         error: None,
+                        lacking,
                         first_column,
                         parquet: t.clone(),
                         reading,
@@ -86,6 +91,7 @@ impl Root {
         Root {
             refined: field.clone(),
             error: Some(error),
+            lacking: None,
             first_column,
             parquet: t.clone(),
             reading: field,

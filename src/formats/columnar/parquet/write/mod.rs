@@ -18,7 +18,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnDescPtr, ColumnPath, SchemaDescPtr, SchemaDescriptor, TypePtr};
 
 use super::errors::crate_error;
-use super::schema;
+use super::logical_types;
 use crate::arrow_model;
 use crate::error::{Error, Result};
 use crate::format::{
@@ -102,7 +102,7 @@ pub(super) fn create(at: &Location, plan: &Plan, options: &WriteOptions) -> Resu
         .set_max_row_group_row_count(None)
         .build();
     let output = at.create_file(options.existing, options.sync)?;
-    let root = schema::uuid_schema(descr.root_schema(), &stored).map_err(crate_error)?;
+    let root = logical_types::logical_schema(descr.root_schema(), &stored).map_err(crate_error)?;
     let file = ParquetFile::begin(output, root.clone(), (&properties, metadata))?;
     let plain = properties.clone().into_builder().set_dictionary_enabled(false).build();
     let group_bytes = group_bytes(descr.num_columns(), options.resources.memory_bytes());
@@ -150,6 +150,17 @@ fn lacking_type(t: &DataType) -> Option<&DataType> {
     match t {
         DataType::Union(..) | DataType::RunEndEncoded(..) | DataType::Interval(_) => Some(t),
         DataType::Struct(fields) if fields.is_empty() => Some(t),
+        DataType::FixedSizeBinary(0) => Some(t),
+        // A scale is 0 at least, and no larger than the precision.
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+        | DataType::Decimal256(precision, scale)
+            if !(0..=i16::from(*precision)).contains(&i16::from(*scale)) =>
+        {
+            Some(t)
+        }
+        DataType::Dictionary(_, values) => lacking_type(values),
         _ => children(t).into_iter().find_map(|f| lacking_type(f.data_type())),
     }
 }
