@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result, locked};
 use crate::format::{Arrays, Format, ReadOptions};
 use crate::formats::numpack::store::names::Names;
 use crate::open::{chosen, input_location, known_location, open, output_location, shown};
+use crate::resolve::table::Layout;
 use crate::storage::{self, temporary};
 
 /// Sources that make one output.
@@ -435,7 +436,8 @@ fn format_holds_many(format: &dyn Format) -> bool {
 }
 
 /// The names of the arrays that become a file each: of a source of several, for a format that holds
-/// one, or a table that they do not make. What cannot be opened is reported when its turn comes.
+/// one, or a table that they do not make; with `--layout columns` also of the columns of a table.
+/// What cannot be opened is reported when its turn comes.
 fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> Option<Vec<String>> {
     if format_holds_many(format) || path == "-" {
         return None;
@@ -450,7 +452,8 @@ fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> O
         || opened.format.spec().writes.is_some_and(|w| w.arrays == Arrays::Table);
     let chosen = chosen(opened.flow, &job.args.choose).ok()?;
     let arrays = &chosen.plan().arrays;
-    if arrays.len() < 2 || table {
+    // The columns of a table may be one array, unless it was said that they are not.
+    if arrays.len() < 2 || table && job.layout != Layout::Columns {
         return None;
     }
     Some(arrays.iter().map(|a| a.name.clone()).collect())

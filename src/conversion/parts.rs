@@ -15,7 +15,7 @@ use crate::open::{input_location, open};
 use crate::pipe::join::JoinedSource;
 use crate::pipe::parked::{Parked, Parking, files_of};
 use crate::pipe::{self, Flow, Settings};
-use crate::resolve::partitions::Partitions;
+use crate::resolve::partitions::{Partitions, folders};
 use crate::resolve::rows::Slice;
 use crate::resolve::{cast, names};
 use crate::storage::{self, Location};
@@ -51,7 +51,11 @@ pub(super) struct Opened {
 impl Opener {
     pub(super) fn new(job: &ConvertContext<'_>, unit: &Conversion, into: Arrays) -> Opener {
         let args = job.args;
-        let partitions = Partitions::new(if args.concat { &unit.below } else { &[] });
+        let folders: Vec<String> = match args.concat {
+            true => unit.sources.iter().zip(&unit.below).map(|(s, b)| folders(s, b)).collect(),
+            false => Vec::new(),
+        };
+        let partitions = Partitions::new(&folders);
         let choose = match &unit.array {
             Some(name) => cli::ChooseArgs { array: vec![name.clone()], exclude: Vec::new() },
             None => args.choose.clone(),

@@ -23,6 +23,25 @@ struct Key {
     values: Vec<Option<Option<String>>>,
 }
 
+/// The folders of a source that may be partitions, however it was named: those below the argument
+/// that found it, and all named `key=value` right above these.
+pub fn folders(source: &str, below: &str) -> String {
+    let is_partition = |f: &&str| f.split_once('=').is_some_and(|(key, _)| !key.is_empty());
+    let within = source.trim_end_matches('/').rsplit_once('/').map_or("", |(folder, _)| folder);
+    let below = below.trim_end_matches('/');
+    let above = match within.strip_suffix(below) {
+        Some(above) if below.split('/').filter(|f| !f.is_empty()).all(|f| is_partition(&f)) => {
+            above
+        }
+        _ => return below.to_string(),
+    };
+    let parts = above.trim_end_matches('/').rsplit('/');
+    let mut all: Vec<&str> = parts.take_while(is_partition).collect();
+    all.reverse();
+    all.extend(Some(below).filter(|b| !b.is_empty()));
+    all.join("/")
+}
+
 impl Partitions {
     /// `folders`: per source, the folders above it as `a=1/b=2/`.
     pub fn new(folders: &[String]) -> Partitions {
