@@ -62,7 +62,7 @@ complete -c npk -n "__fish_npk_using_subcommand convert" -l bf16 -d 'How to stor
 bits\t'As its raw bits, in uint16'"
 complete -c npk -n "__fish_npk_using_subcommand convert" -l fp8 -d 'How to store float8 if the output lacks it' -r -f -a "float16\t'As float16, which is exact'
 bits\t'As its raw bits, in uint8'"
-complete -c npk -n "__fish_npk_using_subcommand convert" -l nulls -d 'How to store nulls if the output lacks them: mask (default), nan, fill=VALUE, error' -r
+complete -c npk -n "__fish_npk_using_subcommand convert" -l nulls -d 'How to store nulls if the output lacks them: mask (default); nan, fill=VALUE and error hold for any output, nan and fill=VALUE not within lists, structs and maps' -r
 complete -c npk -n "__fish_npk_using_subcommand convert" -l strings -d 'How to store text if the output lacks it (default: codes)' -r -f -a "codes\t'As int32 codes, with the categories in the side file'
 offsets\t'As two arrays, NAME.offsets and NAME.bytes'
 skip\t'Leave it out, with a note'

@@ -189,7 +189,8 @@ pub struct ConvertArgs {
     /// How to store float8 if the output lacks it
     #[arg(long, value_enum, default_value_t, value_name = "AS", help_heading = "Types")]
     pub fp8: Fp8,
-    /// How to store nulls if the output lacks them: mask (default), nan, fill=VALUE, error
+    /// How to store nulls if the output lacks them: mask (default); nan, fill=VALUE and error hold for
+    /// any output, nan and fill=VALUE not within lists, structs and maps
     #[arg(long, value_name = "HOW", help_heading = "Types")]
     pub nulls: Option<String>,
     /// How to store text if the output lacks it (default: codes)

@@ -45,4 +45,5 @@ mod tables;
 mod terminal;
 mod times;
 mod together;
+mod values;
 mod verification;

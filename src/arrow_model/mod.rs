@@ -47,7 +47,9 @@ pub use nested::{
 };
 pub use read::{chunk, descend};
 pub use retype::retyped;
-pub use schema::{decode_schema, encode_schema, pandas_index, schema_metadata};
+pub use schema::{
+    change_field, decode_schema, encode_schema, pandas_index, recorded_field, schema_metadata,
+};
 pub use usual::usual_element;
 pub use values::fixed_buffer;
 pub use write::array;

@@ -1,7 +1,9 @@
 //! Schemas as text: the value of `ARROW:schema`, as Arrow's own Parquet writers keep it.
 
+use std::sync::Arc;
+
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
-use arrow_schema::Schema;
+use arrow_schema::{Field, FieldRef, Fields, Schema};
 use base64::Engine;
 
 use super::message::Verified;
@@ -34,6 +36,29 @@ pub fn decode_schema(text: &str) -> Option<(Schema, Vec<String>)> {
         message.schema(schema)
     })
     .ok()
+}
+
+/// Changes the field of a column in the schema that a table's metadata records; `None` takes it out,
+/// so that it gets the usual type of its array.
+pub fn change_field(
+    metadata: &mut Attributes,
+    header: &str,
+    change: impl Fn(&Field) -> Option<Field>,
+) {
+    let recorded = metadata.get("ARROW:schema").and_then(|s| s.as_str()).and_then(decode_schema);
+    let Some((schema, _)) = recorded else { return };
+    let changed = |field: &FieldRef| match field.name() == header {
+        true => change(field).map(Arc::new),
+        false => Some(field.clone()),
+    };
+    let fields: Fields = schema.fields().iter().filter_map(changed).collect();
+    metadata.insert("ARROW:schema".into(), encode_schema(&Schema::new(fields)).into());
+}
+
+/// The field of a column in the schema that a table's metadata records.
+pub fn recorded_field(metadata: &Attributes, header: &str) -> Option<Field> {
+    let (schema, _) = decode_schema(metadata.get("ARROW:schema")?.as_str()?)?;
+    schema.field_with_name(header).ok().cloned()
 }
 
 /// The arrays that pandas' schema metadata names as its index.

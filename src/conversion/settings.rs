@@ -138,6 +138,8 @@ fn read_settings(
         }
     }
     read.text.dtypes.clone_from(casts);
+    let text = times.iter().filter(|(_, wanted)| matches!(wanted, Logical::Text));
+    read.text.as_text = text.map(|(pattern, _)| pattern.clone()).collect();
     read.text.lossy = args.lossy;
     Ok(read)
 }
@@ -222,8 +224,10 @@ fn parse_cast(text: &str) -> Result<(Option<String>, Type)> {
         let names: Vec<&str> = Dtype::ALL.iter().map(|d| d.name()).collect();
         let times =
             "times in another unit: datetime64[us], timedelta64[us], timestamp[us], duration[us]";
-        Error::usage(format!("there is no type '{name}'"))
-            .hint(format!("use one of {}; {times}; of decimals also string", names.join(", ")))
+        Error::usage(format!("there is no type '{name}'")).hint(format!(
+            "use one of {}; {times}; of text tables, decimals and categories also string",
+            names.join(", ")
+        ))
     })?;
     Ok((pattern, to))
 }

@@ -122,6 +122,8 @@ pub struct TextOptions {
     pub float_format: Option<String>,
     /// Types asked for: pattern (or all) → type; TXT and CSV read text straight into them.
     pub dtypes: Vec<(Option<String>, Dtype)>,
+    /// Columns whose cells are asked for as text: patterns.
+    pub as_text: Vec<String>,
     /// Whether types asked for may round numbers.
     pub lossy: bool,
     /// The table that the file is known to hold, since it was just written: neither header nor types

@@ -91,6 +91,9 @@ pub struct Facts {
     pub alias_of: Option<String>,
     /// The file that holds it, where the source is several files.
     pub part: Option<String>,
+    /// No row holds a value and no schema tells the type (a column of empty cells, Arrow's null
+    /// type): joined with others it is of their type.
+    pub untyped: bool,
     /// For quantised values: their type, and the array of the scales without which they mean
     /// little.
     pub quantized: Option<(Dtype, String)>,

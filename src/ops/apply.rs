@@ -1,7 +1,7 @@
 //! What ops do to a chunk.
 
 use super::op::{Info, Op};
-use super::{cast, decimal, dictionary, nested, time};
+use super::{cast, decimal, dictionary, fill, nested, time};
 use crate::error::{Error, Result};
 use crate::model::{Buf, Chunk, Dtype, Values};
 
@@ -47,8 +47,14 @@ impl Op {
                 if let (Some(valid), Values::Fixed(values)) =
                     (chunk.valid.take(), &mut chunk.values)
                 {
-                    *values = filled(values, &valid, element);
+                    *values = fill::elements(values, &valid, element);
                 }
+            }
+            Op::FillText(text) => fill::texts(chunk, text),
+            Op::FillCategory(fill) => fill.apply(chunk).map_err(|e| e.with_array(&info.name))?,
+            Op::CheckCodes { categories, codes } => {
+                dictionary::check_codes(chunk, categories, *codes)
+                    .map_err(|e| e.with_array(&info.name))?;
             }
             Op::Mask => {
                 let all = || Buf::from_vec(vec![1u8; chunk.rows as usize]);
@@ -69,6 +75,7 @@ impl Op {
                 };
                 chunk.valid = null.then(|| Buf::from_vec(vec![0u8; rows]));
             }
+            Op::Nulls(meta) => fill::nulls(chunk, meta)?,
             Op::DecimalToFloat { from, lossy } => {
                 decimal::to_floats(chunk, *from, *lossy, info, first_element)?;
             }
@@ -155,17 +162,6 @@ fn column(values: &[u8], rows: usize, item: usize, width: usize, index: usize) -
     let mut out = Vec::with_capacity(rows * item);
     for row in values.chunks_exact(item * width).take(rows) {
         out.extend_from_slice(&row[index * item..(index + 1) * item]);
-    }
-    Buf::from_vec(out)
-}
-
-fn filled(values: &Buf, valid: &[u8], element: &[u8]) -> Buf {
-    let row = values.len() / valid.len().max(1);
-    let mut out = values.to_vec();
-    for (i, _) in valid.iter().enumerate().filter(|(_, v)| **v == 0) {
-        for part in out[i * row..(i + 1) * row].chunks_exact_mut(element.len().max(1)) {
-            part.copy_from_slice(element);
-        }
     }
     Buf::from_vec(out)
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::arrow_model;
 use crate::error::{Error, Result, locked};
-use crate::model::{ArrayMeta, Buf, Categories, CategoryIndex, Chunk, Dtype, Logical, Values};
+use crate::model::{
+    ArrayMeta, Buf, Categories, CategoryIndex, CategoryKind, Chunk, Dtype, Logical, Values,
+};
 
 /// Codes as the values of their categories.
 pub(super) fn decode(
@@ -52,8 +54,8 @@ pub struct Merge {
     logical: Logical,
     /// The whole's categories.
     into: Vec<Arc<Merged>>,
-    /// The codes' dtype, of a dictionary.
-    dtype: Dtype,
+    /// The dtype of a dictionary's codes in the part, and in the whole.
+    dtypes: (Dtype, Dtype),
     /// Per dictionary what the part's codes are in the whole, as far as they were seen.
     codes: Mutex<Vec<Arc<Vec<u64>>>>,
 }
@@ -110,19 +112,20 @@ impl Merged {
 }
 
 impl Merge {
-    /// From an array of a part, whose dictionaries are like these, and whose codes (of a flat one)
-    /// have this type.
-    pub fn new(part: &Logical, into: Vec<Arc<Merged>>, dtype: Dtype) -> Merge {
+    /// From an array of a part, whose dictionaries are like these, into codes (of a flat one) of
+    /// this type.
+    pub fn new(part: &ArrayMeta, into: Vec<Arc<Merged>>, to: Dtype) -> Merge {
         let codes = Mutex::new(vec![Arc::default(); into.len()]);
-        Merge { logical: part.clone(), into, dtype, codes }
+        Merge { logical: part.logical.clone(), into, dtypes: (part.dtype, to), codes }
     }
 
     /// Translates a chunk of codes.
     ///
     /// # Errors
-    /// Corrupt codes; refused where the codes' width does not reach.
+    /// Corrupt codes; refused where the codes' width does not reach, or ordered categories have
+    /// another order than in the whole.
     pub fn apply(&self, chunk: &mut Chunk) -> Result<()> {
-        let codes = self.codes();
+        let codes = self.codes()?;
         match (&chunk.values, &self.logical) {
             (Values::Nested(array), Logical::Nested(nested)) => {
                 let codes: Vec<&[u64]> = codes.iter().map(|c| c.as_slice()).collect();
@@ -133,7 +136,7 @@ impl Merge {
             (Values::Fixed(values), _) => {
                 let known = codes.first().map(|c| c.as_slice()).unwrap_or_default();
                 let mut out = Vec::new();
-                let all = crate::model::codes_of(values, self.dtype);
+                let all = crate::model::codes_of(values, self.dtypes.0);
                 for (row, code) in all.into_iter().enumerate() {
                     if !chunk.is_valid(row) {
                         out.push(0);
@@ -145,7 +148,7 @@ impl Merge {
                         Error::corrupt(format!("code {code} is outside the {n} categories"))
                     })? as i64);
                 }
-                chunk.values = Values::Fixed(codes_to(&out, self.dtype)?);
+                chunk.values = Values::Fixed(codes_to(&out, self.dtypes.1)?);
             }
             _ => {}
         }
@@ -153,7 +156,11 @@ impl Merge {
     }
 
     /// What each code of each dictionary is in the whole.
-    fn codes(&self) -> Vec<Arc<Vec<u64>>> {
+    ///
+    /// # Errors
+    /// As [`Merge::apply`].
+    pub fn codes(&self) -> Result<Vec<Arc<Vec<u64>>>> {
+        let ordered = matches!(self.logical, Logical::Dictionary { ordered: true, .. });
         let mut codes = locked(&self.codes);
         let dictionaries = self.logical.dictionaries().iter().zip(&self.into);
         for (codes, (from, into)) in codes.iter_mut().zip(dictionaries) {
@@ -162,10 +169,108 @@ impl Merge {
                 from.with(|items| {
                     codes.extend(items[codes.len()..].iter().map(|item| into.code(item)));
                 });
+                if ordered && !codes.is_sorted() {
+                    let all = "the ordered categories stand in another order than those before";
+                    return Err(Error::refused(all).hint("--dtype NAME=string makes text of them"));
+                }
             }
         }
-        codes.clone()
+        Ok(codes.clone())
     }
+}
+
+/// A category at the nulls of a dictionary. It is made one where it is none yet, behind those that
+/// the source tells of before the first null.
+#[derive(Debug)]
+pub struct FillCategory {
+    merge: Merge,
+    into: Arc<Merged>,
+    item: Vec<u8>,
+    /// Ordered categories get no other one: nobody knows its place.
+    ordered: bool,
+}
+
+impl FillCategory {
+    /// Fills a dictionary with the category of these bytes.
+    ///
+    /// # Errors
+    /// An array without categories.
+    pub fn new(meta: &ArrayMeta, item: Vec<u8>) -> Result<FillCategory> {
+        let Logical::Dictionary { categories, ordered } = &meta.logical else {
+            return Err(Error::internal("a dictionary was expected"));
+        };
+        let new = Categories::new(categories.kind().clone(), Vec::new());
+        let into = Arc::new(Merged::onto(new));
+        let merge = Merge::new(meta, vec![into.clone()], meta.dtype);
+        // Those known by now keep their codes, whichever rows are read first.
+        merge.codes()?;
+        Ok(FillCategory { merge, into, item, ordered: *ordered })
+    }
+
+    /// The categories of the filled array.
+    pub fn categories(&self) -> Arc<Categories> {
+        self.into.categories.clone()
+    }
+
+    /// Fills a chunk of codes.
+    ///
+    /// # Errors
+    /// Corrupt codes; refused where the codes' width does not reach, or an ordered dictionary has no
+    /// such category.
+    pub(super) fn apply(&self, chunk: &mut Chunk) -> Result<()> {
+        self.merge.apply(chunk)?;
+        let Some(valid) = chunk.valid.take().filter(|v| v.contains(&0)) else { return Ok(()) };
+        if self.ordered && !self.into.categories.with(|items| items.contains(&self.item)) {
+            let item = String::from_utf8_lossy(&self.item).into_owned();
+            let what = match self.into.categories.kind() {
+                CategoryKind::Fixed(..) => "the value to fill with".to_string(),
+                _ => format!("'{item}'"),
+            };
+            return Err(Error::refused(format!("{what} is none of its ordered categories"))
+                .hint("--nulls fill=VALUE takes one of them"));
+        }
+        let Values::Fixed(values) = &chunk.values else { return Ok(()) };
+        let code = codes_to(&[self.into.code(&self.item) as i64], self.merge.dtypes.1)?;
+        chunk.values = Values::Fixed(super::fill::elements(values, &valid, &code));
+        Ok(())
+    }
+}
+
+/// Looks whether codes have a category each, but for those at nulls.
+///
+/// # Errors
+/// Corrupt, with the first row that has another.
+pub(super) fn check_codes(chunk: &Chunk, categories: &Categories, codes: Dtype) -> Result<()> {
+    fn largest<T: bytemuck::Pod + Ord + Into<u64>>(values: &[u8]) -> u64 {
+        crate::model::typed::<T>(values).iter().copied().max().map_or(0, Into::into)
+    }
+    let Values::Fixed(values) = &chunk.values else { return Ok(()) };
+    let bits = 8 * codes.item_bytes() as u32;
+    // A negative code is a large one without its sign.
+    let signed = matches!(codes, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
+    let positive = if signed { 1u64 << (bits - 1) } else { u64::MAX >> (64 - bits) };
+    let count = categories.len();
+    let most = (count as u64).min(positive);
+    let largest = match bits {
+        8 => largest::<u8>(values),
+        16 => largest::<u16>(values),
+        32 => largest::<u32>(values),
+        _ => largest::<u64>(values),
+    };
+    if values.is_empty() || largest < most {
+        return Ok(());
+    }
+    let all = crate::model::codes_of(values, codes);
+    let per_row = (all.len() / chunk.rows.max(1) as usize).max(1);
+    let outside = |code: i64| usize::try_from(code).ok().is_none_or(|code| code >= count);
+    let bad = (0..all.len()).find(|&i| outside(all[i]) && chunk.is_valid(i / per_row));
+    let Some(bad) = bad else { return Ok(()) };
+    let first = if chunk.first_row == Chunk::NEXT { 0 } else { chunk.first_row };
+    Err(Error::corrupt(format!(
+        "row {}: code {} is outside the {count} categories",
+        first + (bad / per_row) as u64,
+        all[bad]
+    )))
 }
 
 /// int64 codes in another width.
@@ -176,6 +281,6 @@ fn codes_to(codes: &[i64], dtype: Dtype) -> Result<Buf> {
     let wide = Buf::from_vec(codes.to_vec());
     super::cast::cast(&wide, Dtype::I64, dtype, false).map_err(|i| {
         Error::refused(format!("the joined categories need more than {dtype} codes ({})", codes[i]))
-            .hint("give the codes a wider type with --dtype")
+            .hint("--dtype NAME=string makes text of them")
     })
 }

@@ -11,6 +11,7 @@ mod decimal;
 pub mod dequantize;
 pub mod dictionary;
 mod distinct_texts;
+mod fill;
 pub mod float8;
 mod lists;
 mod matrix;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::dictionary::FillCategory;
 use super::lists::Lists;
 use super::nested::Part;
 use super::time::Rescale;
@@ -33,6 +34,17 @@ pub enum Op {
     DropMask,
     /// This element (bytes) at every null, and no mask.
     Fill(Vec<u8>),
+    /// This text at every null, and no mask.
+    FillText(Vec<u8>),
+    /// The code of this category at every null, and no mask.
+    FillCategory(Arc<FillCategory>),
+    /// Codes that no category has are corrupt.
+    CheckCodes {
+        /// What the codes point into.
+        categories: Arc<Categories>,
+        /// The codes' dtype.
+        codes: Dtype,
+    },
     /// Only the mask, as bools.
     Mask,
     /// Null anywhere is an error.
@@ -55,6 +67,8 @@ pub enum Op {
         /// Whether every row is null.
         null: bool,
     },
+    /// Nulls of this array in every row, whatever the input.
+    Nulls(Arc<ArrayMeta>),
     /// Decimals to float64.
     DecimalToFloat {
         /// How they are stored.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod concat;
+mod types;
 
 pub use concat::Concat;
 

@@ -121,9 +121,8 @@ impl Shared {
         }
         let translations = now.iter().zip(&self.merged).enumerate();
         let translations = translations.filter(|(_, (_, merged))| !merged.is_empty());
-        let translations = translations.map(|(i, (meta, merged))| {
-            (i, Arc::new(Merge::new(&meta.logical, merged.clone(), meta.dtype)))
-        });
+        let translations = translations
+            .map(|(i, (meta, merged))| (i, Arc::new(Merge::new(meta, merged.clone(), meta.dtype))));
         let translations = translations.collect();
         Ok((source, translations))
     }

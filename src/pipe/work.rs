@@ -15,7 +15,7 @@ use crate::error::{Error, Result, guard};
 use crate::format::{
     Capabilities, CodedText, Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader, WriteRows,
 };
-use crate::model::{Chunk, Dtype, Plan, Values};
+use crate::model::{Chunk, Dtype, Logical, Plan, Values};
 use crate::ops::{InOrder, Needs, Op, Portion, Recipe, Recipes};
 use crate::resources::Reservation;
 
@@ -69,7 +69,7 @@ impl Work {
     ) -> Result<Work> {
         let Flow { source, plan, mut recipes } = flow;
         let stacked = outputs.iter().any(|&a| recipes[a].needs() == Needs::Rows);
-        normalize_bools(&mut recipes, source.plan());
+        checked_at_border(&mut recipes, source.plan());
         let mut ready = Recipes::new(recipes, &plan, source.plan().arrays.len());
         if outputs.len() < plan.arrays.len() {
             ready = ready.only(outputs);
@@ -297,12 +297,19 @@ fn check_texts(bytes: u64, memory_bytes: u64) -> Result<()> {
 
 /// Booleans are 0 and 1 behind this border, whatever bytes a file has for them (numpy's
 /// `view(bool)` keeps any, and takes it for true): values are compared, hashed and written as
-/// bytes, so that two ways to say true would differ. Masks alike.
-fn normalize_bools(recipes: &mut [Recipe], inputs: &Plan) {
+/// bytes, so that two ways to say true would differ. Masks alike. Codes have a category each.
+fn checked_at_border(recipes: &mut [Recipe], inputs: &Plan) {
     let op = |input: usize| {
         let meta = &inputs.arrays[input];
         let values = meta.dtype == Dtype::Bool;
-        (values || meta.nulls).then_some(Op::NormalizeBools { values })
+        let bools = (values || meta.nulls).then_some(Op::NormalizeBools { values });
+        let codes = match &meta.logical {
+            Logical::Dictionary { categories, .. } => {
+                Some(Op::CheckCodes { categories: categories.clone(), codes: meta.dtype })
+            }
+            _ => None,
+        };
+        bools.into_iter().chain(codes)
     };
     for recipe in recipes {
         if recipe.dequantize().is_some() {
@@ -313,7 +320,7 @@ fn normalize_bools(recipes: &mut [Recipe], inputs: &Plan) {
         } else {
             // Each column before its own ops.
             let below: Vec<Recipe> = (0..inputs.arrays.len())
-                .map(|input| Recipe { input, ops: op(input).into_iter().collect() })
+                .map(|input| Recipe { input, ops: op(input).collect() })
                 .collect();
             *recipe = recipe.over(&below);
         }

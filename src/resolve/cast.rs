@@ -1,8 +1,8 @@
 //! `--dtype`: which arrays are cast, and to what.
 
-use super::{Step, names};
+use super::{Step, decode_dictionary, names};
 use crate::error::{Error, Result};
-use crate::model::{ArrayMeta, Decimals, Dtype, Logical, Plan};
+use crate::model::{ArrayMeta, CategoryKind, Decimals, Dtype, Logical, Plan};
 use crate::ops::{Op, time};
 
 /// Casts asked for with `--dtype`: pattern (or all plain numbers) → type, the last fitting one
@@ -39,12 +39,8 @@ pub fn cast_arrays(
     for (pattern, wanted) in times {
         for i in names::choose(&plan, std::slice::from_ref(pattern), &[])? {
             let meta = &mut plan.arrays[i];
-            if let (Logical::Text, Some(from), []) =
-                (wanted, meta.logical.decimals(), meta.element_dims())
-            {
-                recipes[i].ops.push(Op::DecimalToText(from));
-                meta.inner.clear();
-                (meta.dtype, meta.logical) = (Dtype::U8, Logical::Text);
+            meta.details.untyped = false;
+            if *wanted == Logical::Text && to_text(meta, &mut recipes[i].ops) {
                 continue;
             }
             let Some((logical, change)) = time::rescaled(&meta.logical, wanted, lossy) else {
@@ -63,8 +59,11 @@ pub fn cast_arrays(
         }
     }
     for (i, (t, meta)) in target.iter().zip(&mut plan.arrays).enumerate() {
-        let Some((to, _)) = *t else { continue };
+        let Some((to, by_name)) = *t else { continue };
         meta.original_dtype = None;
+        if by_name {
+            meta.details.untyped = false;
+        }
         match &meta.logical {
             Logical::Plain if meta.dtype == to => {}
             Logical::Plain => recipes[i].ops.push(Op::Cast { from: meta.dtype, to, lossy }),
@@ -87,4 +86,25 @@ pub fn cast_arrays(
     }
     Error::all(errors)?;
     Ok(Step { plan, recipes, notes })
+}
+
+/// Makes text of text, of categories of text, and of decimals; `false`: it is none of these.
+fn to_text(meta: &mut ArrayMeta, ops: &mut Vec<Op>) -> bool {
+    match &meta.logical {
+        Logical::Text => {}
+        Logical::Dictionary { categories, .. }
+            if *categories.kind() == CategoryKind::Text && meta.inner.is_empty() =>
+        {
+            ops.extend(decode_dictionary(meta));
+        }
+        logical => {
+            let Some(from) = logical.decimals().filter(|_| meta.element_dims().is_empty()) else {
+                return false;
+            };
+            ops.push(Op::DecimalToText(from));
+            meta.inner.clear();
+            (meta.dtype, meta.logical) = (Dtype::U8, Logical::Text);
+        }
+    }
+    true
 }

@@ -40,27 +40,59 @@ enum Outcome {
 /// Refused: everything that the sink cannot hold.
 pub fn fit(plan: &Plan, capabilities: &Capabilities, policy: &Policy) -> Result<Step> {
     if let Some(apart) = super::nested::take_apart(plan, capabilities, policy)? {
-        let mut step = fit_flat(&apart.plan, capabilities, policy)?;
+        let inside: Vec<bool> = apart.recipes.iter().map(|r| !r.ops.is_empty()).collect();
+        let mut step = fit_flat(&apart.plan, &inside, capabilities, policy)?;
         step.recipes = step.recipes.iter().map(|r| r.over(&apart.recipes)).collect();
         step.notes.splice(0..0, apart.notes);
+        step.notes.extend(kept_nulls(plan, policy));
         return Ok(step);
     }
-    fit_flat(plan, capabilities, policy)
+    let mut step = fit_flat(plan, &[], capabilities, policy)?;
+    step.notes.extend(kept_nulls(plan, policy));
+    Ok(step)
 }
 
-fn fit_flat(plan: &Plan, capabilities: &Capabilities, policy: &Policy) -> Result<Step> {
-    let (fitted, notes) = fit_plan(plan, capabilities, policy)?;
+/// A note on columns of lists, structs and maps, in which no null is filled: of a list nobody could
+/// say with how many values, and all sinks shall get the same.
+fn kept_nulls(plan: &Plan, policy: &Policy) -> Option<String> {
+    if !matches!(policy.nulls, Some(Nulls::Fill(_) | Nulls::Nan)) {
+        return None;
+    }
+    let keeps = |meta: &&ArrayMeta| match &meta.logical {
+        Logical::List => meta.nulls,
+        Logical::Nested(nested) => nested.nulls.as_ref().is_none_or(|nulls| nulls.contains(&true)),
+        _ => false,
+    };
+    let names: Vec<&str> = plan.arrays.iter().filter(keeps).map(|a| a.name.as_str()).collect();
+    let more = if names.len() > 3 { ", …" } else { "" };
+    let shown = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| format!("lists, structs and maps keep their nulls ({shown}{more})"))
+}
+
+/// `inside`: which arrays are parts of nested columns, whose nulls stay; none where it is empty.
+fn fit_flat(
+    plan: &Plan,
+    inside: &[bool],
+    capabilities: &Capabilities,
+    policy: &Policy,
+) -> Result<Step> {
+    let (fitted, notes) = fit_plan(plan, inside, capabilities, policy)?;
     let step = all_together(plan, fitted)?;
     Ok(Step { notes, ..step })
 }
 
 fn fit_plan(
     plan: &Plan,
+    inside: &[bool],
     capabilities: &Capabilities,
     policy: &Policy,
 ) -> Result<(Vec<Fitted>, Vec<String>)> {
+    let nulls = policy.nulls.clone().filter(|nulls| matches!(nulls, Nulls::Error));
+    let of_parts = Policy { nulls, ..policy.clone() };
     let (mut fitted, mut errors, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for (input, meta) in plan.arrays.iter().enumerate() {
+        let is_part = inside.get(input).copied().unwrap_or(false);
+        let policy = if is_part { &of_parts } else { policy };
         match fit_one(input, meta, capabilities, policy, &mut notes) {
             Ok(Outcome::Fits(f)) => fitted.push(*f),
             Ok(Outcome::Skipped(note)) => notes.push(note),
@@ -95,7 +127,13 @@ fn fit_plan(
             names.join(", "),
             if fitted.len() > 6 { ", …" } else { "" }
         ))
-        .hint("choose one with -a, or end the output with / to write one file per array"));
+        .hint(match plan.tables.is_empty() {
+            true => "choose one with -a, or end the output with / to write one file per array",
+            false => {
+                "choose one with -a; --layout columns and an output that ends with / write a file \
+                 for each column"
+            }
+        }));
     }
     Ok((fitted, notes))
 }

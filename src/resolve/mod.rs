@@ -9,6 +9,7 @@ pub mod cast;
 pub mod dequantize;
 pub mod fit;
 pub mod inside;
+mod iso_time;
 pub mod lists;
 pub mod names;
 pub mod nested;

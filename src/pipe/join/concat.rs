@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     JoinedPieces, JoinedSource, Joining, PartArray, PartMap, Remap, close_each, extents_of,
-    select_each,
+    select_each, types,
 };
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Order, Piece, ReadRows, Reader, Source};
@@ -56,6 +56,7 @@ impl Concat {
     /// # Errors
     /// Usage (exit 2), naming both files and what differs.
     pub fn new(parts: Vec<JoinedSource>) -> Result<Concat> {
+        let parts = types::settled(parts);
         let Some(lead) = parts.first() else {
             return Err(Error::missing("there are no rows to join"));
         };
@@ -64,6 +65,7 @@ impl Concat {
         let mut errors = Vec::new();
         let indexes: Vec<HashMap<&str, usize>> =
             parts.iter().map(|p| p.source.plan().positions()).collect();
+        let mut wider = Vec::new();
         for meta in &mut plan.arrays {
             let (mut homes, mut firsts, mut remap) = (Vec::new(), Vec::new(), Vec::new());
             let mut rows = Some(0u64);
@@ -73,6 +75,9 @@ impl Concat {
             let merged = merged_categories(&parts, &indexes, &meta.name, &meta.logical);
             let categories = merged.iter().map(|m| m.categories.clone()).collect();
             meta.logical = meta.logical.with_dictionaries(categories);
+            if types::widen(meta, &of_name(&parts, &indexes, &meta.name), &merged) {
+                wider.push((meta.name.clone(), meta.dtype));
+            }
             meta.scalar = false;
             for (p, part) in parts.iter().enumerate() {
                 let Some(&i) = indexes[p].get(meta.name.as_str()) else {
@@ -96,7 +101,7 @@ impl Concat {
                 firsts.push(rows);
                 rows = rows.and_then(|r| r.checked_add(theirs.rows?));
                 let merge = (!merged.is_empty())
-                    .then(|| Arc::new(Merge::new(&theirs.logical, merged.clone(), meta.dtype)));
+                    .then(|| Arc::new(Merge::new(theirs, merged.clone(), meta.dtype)));
                 remap.push(Remap { lists: lists.map(Arc::new), merge });
             }
             meta.rows = rows;
@@ -124,10 +129,21 @@ impl Concat {
             }
         })?;
         drop(indexes);
+        wider.iter().for_each(|(name, codes)| types::with_codes(&mut plan, name, *codes));
         let labels = parts.iter().map(|p| p.label.clone()).collect();
         let joining = Arc::new(ConcatMap { labels, home, first, remaps });
         Ok(Concat { parts, plan, joining })
     }
+}
+
+/// The arrays of this name of all parts.
+fn of_name<'a>(
+    parts: &'a [JoinedSource],
+    indexes: &[HashMap<&str, usize>],
+    name: &str,
+) -> Vec<&'a ArrayMeta> {
+    let each = parts.iter().zip(indexes);
+    each.filter_map(|(part, index)| Some(&part.source.plan().arrays[*index.get(name)?])).collect()
 }
 
 /// The array of this name of all parts, in a form that the lists of each can have.
@@ -136,10 +152,7 @@ fn common_form(
     indexes: &[HashMap<&str, usize>],
     name: &str,
 ) -> Option<ArrayMeta> {
-    let each = parts.iter().zip(indexes);
-    let metas: Vec<&ArrayMeta> = each
-        .filter_map(|(part, index)| Some(&part.source.plan().arrays[*index.get(name)?]))
-        .collect();
+    let metas = of_name(parts, indexes, name);
     if metas.windows(2).all(|w| w[0].inner == w[1].inner && w[0].logical == w[1].logical) {
         return None;
     }
@@ -152,7 +165,9 @@ fn common_form(
 
 /// Why rows of two arrays cannot be joined, if they cannot.
 fn difference(meta: &ArrayMeta, theirs: &ArrayMeta, lead: &str, part: &str) -> Option<Error> {
-    let same = theirs.dtype == meta.dtype
+    // Codes are translated.
+    let coded = matches!(meta.logical, Logical::Dictionary { .. });
+    let same = (theirs.dtype == meta.dtype || coded)
         && theirs.inner == meta.inner
         && theirs.logical == meta.logical
         && (theirs.original_dtype == meta.original_dtype || theirs.original_dtype.is_none());

@@ -71,6 +71,9 @@ impl Shared {
         };
         meta.dtype = holds.dtype;
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
+        if holds.levels.is_empty() && holds.element == DataType::Null {
+            meta.details.untyped = true;
+        }
         let mut column = Column::new(holds, leaf, place);
         if let (Logical::Dictionary { categories: items, .. }, DataType::Dictionary(_, values)) =
             (&meta.logical, &column.leaf.element)
@@ -206,6 +209,9 @@ impl Shared {
             }
         }
         all.extend(further.map(|first| (*first, Vec::new())));
+        if request.categories {
+            items.finish();
+        }
         Ok((all, nulls))
     }
 

@@ -86,6 +86,7 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     let modes = (0..names.len()).map(|i| if looked_at(i) { Mode::Start } else { Mode::Skip });
     let (columns, asked) = columns(modes.collect(), &all_names, text, dialect);
     let numbers_only: Vec<bool> = columns.iter().map(|c| c.numbers_only).collect();
+    let text_only: Vec<bool> = columns.iter().map(|c| c.text_only).collect();
     let skipped: Vec<bool> = wanted.iter().map(|wanted| !wanted).collect();
     let request = Request {
         blob: input.blob.as_ref(),
@@ -112,10 +113,13 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
         if numbers_only[i] && types[i] == Type::Text && !skipped[i] {
             wrong.push(mixed_numbers(asked[i].is_some(), dialect).array(name(i)));
         }
-        types[i] = if skipped[i] { Type::Text } else { narrowed(types[i], asked[i]) };
+        let text = skipped[i] || text_only[i];
+        types[i] = if text { Type::Text } else { narrowed(types[i], asked[i]) };
     }
     Error::all(wrong)?;
-    plan.arrays = arrays(&kept, &names, &types, &scanned, input.compression).into();
+    let typed =
+        |i: usize| skipped[i] || text_only[i] || asked[i].is_some_and(|(by_name, _)| by_name);
+    plan.arrays = arrays(&kept, &names, &types, &scanned, (input.compression, &typed)).into();
     let types = kept.iter().map(|&i| types[i]).collect();
     let skipped = kept.iter().map(|&i| skipped[i]).collect();
     let reader = Reader { scanned, columns: kept, types, skipped };
@@ -125,17 +129,19 @@ fn read_table(input: Input, options: &ReadOptions, flavor: &Flavor) -> Result<Bo
     Ok(Box::new(TextSource { plan, reader: Some(reader) }))
 }
 
-/// The arrays of these columns. There may be very many: what is known of all of them is held once.
+/// The arrays of these columns; `typed`: whether something other than its cells tells a column's type.
+/// There may be very many: what is known of all of them is held once.
 fn arrays(
     kept: &[usize],
     names: &[Option<String>],
     types: &[Type],
     scanned: &scan::Scanned,
-    compression: Option<&str>,
+    (compression, typed): (Option<&str>, &dyn Fn(usize) -> bool),
 ) -> Vec<ArrayMeta> {
     let details = compression.map_or_else(Details::default, |compression| {
         Facts { compression: Some(compression.to_string()), ..Facts::default() }.into()
     });
+    let untyped: Details = Facts { untyped: true, ..Facts::clone(&details) }.into();
     let array = |&i: &usize| {
         let name = names[i].as_deref().unwrap_or_default();
         let null = match types[i] {
@@ -143,7 +149,8 @@ fn arrays(
             _ => type_inference::NULL,
         };
         let nulls = scanned.classes[i] & null != 0;
-        let details = details.clone();
+        let valued = scanned.classes[i] & !(type_inference::NULL | type_inference::NULL_TEXT) != 0;
+        let details = if valued || typed(i) { details.clone() } else { untyped.clone() };
         ArrayMeta { nulls, details, ..types[i].column(name, Some(scanned.rows)) }
     };
     kept.iter().map(array).collect()
@@ -176,9 +183,12 @@ fn columns(
         return (columns, held.arrays.iter().map(|a| Some((false, a.dtype))).collect());
     }
     let asked = asked_dtypes(&text.dtypes, names);
-    let columns = modes.into_iter().zip(&asked);
-    let columns = columns.map(|(mode, &asked)| column(mode, asked, dialect, text.lossy)).collect();
-    (columns, asked)
+    let columns = modes.into_iter().zip(&asked).zip(named(&text.as_text, names));
+    let columns = columns.map(|((mode, &asked), as_text)| match as_text {
+        true => Column { text_only: mode != Mode::Skip, ..Column::new(mode) },
+        false => column(mode, asked, dialect, text.lossy),
+    });
+    (columns.collect(), asked)
 }
 
 /// A column that was written of this array.
@@ -360,14 +370,21 @@ fn asked_dtypes(dtypes: &[(Option<String>, Dtype)], names: &[&str]) -> Vec<Asked
     let mut asked = vec![for_all; names.len()];
     for (pattern, dtype) in dtypes {
         let Some(pattern) = pattern else { continue };
-        let chosen = Choice { include: vec![pattern.clone()], exclude: Vec::new() }.of(names);
         asked
             .iter_mut()
-            .zip(chosen)
+            .zip(named(std::slice::from_ref(pattern), names))
             .filter(|(_, chosen)| *chosen)
             .for_each(|(asked, _)| *asked = Some((true, *dtype)));
     }
     asked
+}
+
+/// The columns that one of these patterns means.
+fn named(patterns: &[String], names: &[&str]) -> Vec<bool> {
+    if patterns.is_empty() {
+        return vec![false; names.len()];
+    }
+    Choice { include: patterns.to_vec(), exclude: Vec::new() }.of(names)
 }
 
 /// Columns of numbers take the type that numpy would give the whole, where that changes no value.

@@ -110,6 +110,9 @@ impl Shared {
             meta.inner = arrow_model::inner_dims(&holds, &[]);
         }
         meta.logical = arrow_model::with_order(holds.logical.clone(), &leaf.field);
+        if holds.levels.is_empty() && holds.element == DataType::Null {
+            meta.details.untyped = true;
+        }
         let path = &leaf.path[1..];
         schema::levels(&root.parquet, &root.reading, path).map_err(crate_error)?;
         let (column, reading) = (root.parquet.clone(), root.reading.clone());
