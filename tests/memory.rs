@@ -245,8 +245,12 @@ fn distinct_texts_within_the_limit() {
          pq.write_table(pa.table({'a': texts, 'b': texts}), 'texts.parquet')\n\
          coded = pa.table({'a': pa.DictionaryArray.from_arrays(pa.array(np.arange(n), pa.int32()), texts)})\n\
          pq.write_table(coded, 'coded.parquet', dictionary_pagesize_limit=1 << 30)\n\
-         pf.write_feather(coded, 'coded.feather')",
+         pf.write_feather(coded, 'coded.feather')\n\
+         np.save('square.npy', np.arange(n).astype('U20').reshape(-1, 2))",
     );
+    for out in ["s.zarr", "s.npk", "s.h5"] {
+        assert_eq!(within(&["convert", &at(&s, "square.npy"), &at(&s, out)]), 4, "{out}");
+    }
     let (texts, out) = (at(&s, "texts.parquet"), at(&s, "o.npk"));
     assert_eq!(within(&["convert", &texts, &out]), 4);
     assert_eq!(within(&["convert", &texts, &out, "--strings", "offsets"]), 0);

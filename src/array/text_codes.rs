@@ -11,6 +11,7 @@ use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::SLACK_BYTES;
 use crate::error::{Context, Error, Result};
 use crate::format::{Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader, Source, StoredArray};
 use crate::model::{ArrayMeta, Buf, Categories, CategoryKind, Chunk, Dtype, Logical, Plan, Values};
@@ -21,6 +22,21 @@ pub const MAX_CATEGORIES: usize = 1_000_000;
 pub const MAX_CATEGORY_BYTES: usize = 64 << 20;
 /// Rows are read and coded so many bytes at a time.
 const STEP_BYTES: u64 = 4 << 20;
+
+/// Refuses distinct texts that are more than the memory limit.
+///
+/// # Errors
+/// Refused, with both numbers and the hint.
+pub fn check_distinct(bytes: u64, memory_bytes: u64, hint: &str) -> Result<()> {
+    if bytes <= memory_bytes.saturating_add(SLACK_BYTES) {
+        return Ok(());
+    }
+    let what = "its distinct texts and what is made of them take";
+    Err(Error::refused(format!(
+        "{what} {bytes} bytes of memory and more, the memory limit is {memory_bytes} bytes"
+    ))
+    .hint(hint))
+}
 
 /// Gives codes to text. The categories hold the text; beside them only hashes are kept.
 pub struct Coder {
@@ -101,8 +117,9 @@ fn items(chunk: &Chunk) -> Result<impl Iterator<Item = &[u8]>> {
 }
 
 /// A source whose text of more than one dimension (announced with inner dimensions, and `rows ×
-/// inner` items a chunk) becomes codes of the same shape. Other arrays pass.
-pub fn coded(source: Box<dyn Source>) -> Box<dyn Source> {
+/// inner` items a chunk) becomes codes of the same shape; distinct texts of more than the memory
+/// limit are refused. Other arrays pass.
+pub fn coded(source: Box<dyn Source>, memory_bytes: u64) -> Box<dyn Source> {
     let is_coded = |m: &ArrayMeta| {
         matches!(m.logical, Logical::Text | Logical::Binary)
             && !m.inner.is_empty()
@@ -134,7 +151,32 @@ pub fn coded(source: Box<dyn Source>) -> Box<dyn Source> {
             meta.details.error = Some(Arc::new(error));
         }
     }
-    Box::new(Coded { inner: source, plan, arrays: Arc::new(arrays) })
+    Box::new(Coded { inner: source, plan, arrays: Arc::new(Arrays { arrays, memory_bytes }) })
+}
+
+/// The coded arrays, by their numbers.
+struct Arrays {
+    arrays: Vec<Option<Array>>,
+    memory_bytes: u64,
+}
+
+impl std::ops::Index<usize> for Arrays {
+    type Output = Option<Array>;
+    fn index(&self, array: usize) -> &Option<Array> {
+        &self.arrays[array]
+    }
+}
+
+impl Arrays {
+    /// What the texts of all arrays but this one take.
+    fn held_beside(&self, array: usize) -> u64 {
+        let others = self.arrays.iter().enumerate().filter(|(i, _)| *i != array);
+        others.filter_map(|(_, a)| a.as_ref()).map(|a| a.coder().held_bytes()).sum()
+    }
+
+    fn check(&self, bytes: u64) -> Result<()> {
+        check_distinct(bytes, self.memory_bytes, "give a larger --memory-limit")
+    }
 }
 
 struct Array {
@@ -157,13 +199,13 @@ impl Array {
 struct Coded {
     inner: Box<dyn Source>,
     plan: Plan,
-    arrays: Arc<Vec<Option<Array>>>,
+    arrays: Arc<Arrays>,
 }
 
 /// Gives codes to text that comes in order.
 struct CodedPieces {
     inner: Box<dyn ReadPieces>,
-    arrays: Arc<Vec<Option<Array>>>,
+    arrays: Arc<Arrays>,
     /// The coded arrays among those that are read.
     wanted: Vec<usize>,
 }
@@ -185,6 +227,7 @@ impl Source for Coded {
         };
         for a in wanted {
             let Some(array) = &self.arrays[a] else { continue };
+            let beside = self.arrays.held_beside(a);
             let mut coder = array.coder_mut();
             if coder.categories.is_whole() {
                 continue;
@@ -193,7 +236,8 @@ impl Source for Coded {
             let meta = &self.plan.arrays[a];
             let rows = if meta.row_bytes()? == 0 { 0 } else { meta.rows.unwrap_or(0) };
             each_step(reader.as_ref(), a, 0..rows, &mut |chunk| {
-                items(&chunk)?.try_for_each(|text| coder.code(text).map(|_| ()))
+                items(&chunk)?.try_for_each(|text| coder.code(text).map(|_| ()))?;
+                self.arrays.check(beside.saturating_add(coder.held_bytes()))
             })
             .map_err(|e| e.array(&array.name))?;
             coder.categories.finish();
@@ -230,11 +274,14 @@ impl ReadPieces for CodedPieces {
             chunks.push(match &self.arrays[chunk.array] {
                 None => chunk,
                 Some(array) => {
+                    let beside = self.arrays.held_beside(chunk.array);
                     let mut coder = array.coder_mut();
                     let codes = items(&chunk)?
                         .map(|text| coder.code(text))
                         .collect::<Result<Vec<i32>>>()
                         .at_array(&array.name)?;
+                    let held = beside.saturating_add(coder.held_bytes());
+                    self.arrays.check(held).at_array(&array.name)?;
                     array.chunk(&chunk, codes)
                 }
             });
@@ -269,7 +316,7 @@ impl Job for Decoded {
 
 struct CodedRows {
     reader: Arc<dyn ReadRows>,
-    arrays: Arc<Vec<Option<Array>>>,
+    arrays: Arc<Arrays>,
     row_bytes: Vec<u64>,
 }
 

@@ -10,7 +10,7 @@ use super::flow::{Flow, RecipeReader, Selected, select};
 use super::pool::pool;
 use super::settings::Settings;
 use super::spool::{Spool, beside};
-use crate::array::SLACK_BYTES;
+use crate::array::text_codes::check_distinct;
 use crate::error::{Error, Result, guard};
 use crate::format::{
     Capabilities, CodedText, Emit, Extent, Job, Order, ReadPieces, ReadRows, Reader, WriteRows,
@@ -275,24 +275,13 @@ impl Work {
                 in_order.push(portion, each).map_err(named)?;
             }
             let bytes = in_order.held_bytes();
-            check_texts(bytes, settings.resources.memory_bytes())?;
+            let hint = "--strings offsets keeps no list of them; or give a larger --memory-limit";
+            check_distinct(bytes, settings.resources.memory_bytes(), hint)?;
             settings.held.grow_to(bytes);
             drop(held);
         }
         in_order.finish(outputs, each)
     }
-}
-
-/// Refuses distinct texts that are more than the memory limit.
-fn check_texts(bytes: u64, memory_bytes: u64) -> Result<()> {
-    if bytes <= memory_bytes.saturating_add(SLACK_BYTES) {
-        return Ok(());
-    }
-    let what = "the distinct texts of its columns and what is made of them take";
-    Err(Error::refused(format!(
-        "{what} {bytes} bytes of memory and more, the memory limit is {memory_bytes} bytes"
-    ))
-    .hint("--strings offsets keeps no list of them; or give a larger --memory-limit"))
 }
 
 /// Booleans are 0 and 1 behind this border, whatever bytes a file has for them (numpy's

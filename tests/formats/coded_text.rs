@@ -296,7 +296,7 @@ open('bad.npy', 'wb').write(open('a.npy', 'rb').read()[:-4] + b'\\xff\\xff\\xff\
     for (source, out, word) in [
         ("a.npy", "o.safetensors", "text of 2 dimensions"),
         ("a.npy", "o.pt", "text of 2 dimensions"),
-        ("b.npy", "o.h5", "text of 2 dimensions"),
+        ("b.npy", "o.h5", "bytes of 2 dimensions"),
         ("z.zarr", "o.npz", "ends with a zero"),
         ("z.zarr", "o.npy", "ends with a zero"),
     ] {

@@ -72,7 +72,8 @@ impl Format for Netcdf3 {
             attributes: header.attributes.into(),
             ..Plan::default()
         };
-        Ok(coded(Box::new(MapSource::new(plan, maps, options.resources.memory_bytes()))))
+        let memory = options.resources.memory_bytes();
+        Ok(coded(Box::new(MapSource::new(plan, maps, memory)), memory))
     }
 }
 

@@ -89,12 +89,9 @@ impl Format for Npy {
                 read_stream(&mut stream, total)?;
                 let trailing =
                     Box::new(move |more| more_follows(total + bytes, &format!("{more} extra")));
-                return Ok(coded(Box::new(StreamSource::new(
-                    plan(&header, &records),
-                    records.stream(),
-                    stream,
-                    trailing,
-                ))));
+                let plan = plan(&header, &records);
+                let source = StreamSource::new(plan, records.stream(), stream, trailing);
+                return Ok(coded(Box::new(source), options.resources.memory_bytes()));
             }
         }
         let blob = at.blob()?;
@@ -112,11 +109,9 @@ impl Format for Npy {
         check_length(&records, header.data_offset, blob.len() - header.data_offset)?;
         let len = records.bytes.unwrap_or(blob.len() - header.data_offset);
         let slice: Arc<dyn Pieces> = Arc::new(BlobSlice { blob, start: header.data_offset, len });
-        Ok(coded(Box::new(MapSource::new(
-            plan(&header, &records),
-            records.maps(&slice),
-            options.resources.memory_bytes(),
-        ))))
+        let memory = options.resources.memory_bytes();
+        let source = MapSource::new(plan(&header, &records), records.maps(&slice), memory);
+        Ok(coded(Box::new(source), memory))
     }
     fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         let [meta] = plan.arrays.as_slice() else {

@@ -96,7 +96,7 @@ impl Format for Raw {
         let records = Records::new(&header(shape(raw, bytes, have)?), &at.stem())?;
         let pieces: Arc<dyn Pieces> = Arc::new(slice(have));
         let source = MapSource::new(plan(records.metas().to_vec()), records.maps(&pieces), memory);
-        Ok(coded(Box::new(source)))
+        Ok(coded(Box::new(source), options.resources.memory_bytes()))
     }
 }
 

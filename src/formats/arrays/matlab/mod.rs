@@ -98,6 +98,7 @@ impl Format for Matlab {
             arrays: metas.into(),
             ..Plan::default()
         };
-        Ok(coded(Box::new(MapSource::new(plan, maps, options.resources.memory_bytes()))))
+        let memory = options.resources.memory_bytes();
+        Ok(coded(Box::new(MapSource::new(plan, maps, memory)), memory))
     }
 }

@@ -117,7 +117,10 @@ impl Format for Zarr {
         Ok(if MARKERS.iter().any(is_there) { Sniff::Yes } else { Sniff::No })
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
-        at.held(|at| Ok(coded(Box::new(read::open(at, options)?))))
+        at.held(|at| {
+            let memory = options.resources.memory_bytes();
+            Ok(coded(Box::new(read::open(at, options)?), memory))
+        })
     }
     fn verify(&self, at: &Location, _options: &ReadOptions) -> Result<Vec<String>> {
         at.held(|at| store::Store::open(at)?.verify())?;

@@ -91,7 +91,8 @@ impl Format for Npz {
             return Err(error);
         }
         let archive = Arc::new(Archive::open(at.blob()?)?);
-        Ok(coded(Box::new(read::NpzSource::open(archive, options)?)))
+        let memory = options.resources.memory_bytes();
+        Ok(coded(Box::new(read::NpzSource::open(archive, options)?), memory))
     }
     fn prepare(&self, at: &Location, plan: &Plan, options: &WriteOptions) -> Result<Prepared> {
         let refuse = |name: &str| {

@@ -171,7 +171,8 @@ impl PickledArrays {
             notes: self.notes,
             ..Plan::default()
         };
-        coded(Box::new(MapSource::new(plan, maps, options.resources.memory_bytes())))
+        let memory = options.resources.memory_bytes();
+        coded(Box::new(MapSource::new(plan, maps, memory)), memory)
     }
 }
 
