@@ -620,7 +620,7 @@ fn the_json_of_convert_is_as_documented() {
         &[
             "npk convert --json d.csv one.npk --force",
             "npk convert --json d.npy table.csv",
-            "npk convert --json -n d.npy planned.npk",
+            "npk convert --json -n d.npy planned.npk; npk convert --json -n d.npy model.npk plan/ --to npk",
             "npk convert --json -R checkpoints/ out/ --to npk; npk convert --json -R checkpoints/ out/ --to npk --skip-existing",
             "npk convert --json d.npy bad.safetensors out2/ --to npk",
             "npk convert --json d.npy shares.zarr --shard 0/2",

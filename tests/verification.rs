@@ -180,3 +180,26 @@ fn exact_conversions_of_all_columns_pass() {
     }
     assert!(tried > 200, "{tried} columns were written");
 }
+
+/// A bare tensor has no name; columns may be given others, a filled null is a value.
+#[test]
+fn wishes_are_what_is_verified() {
+    let s = Scratch::new();
+    let source = store(&s, "s.npk", vec![nullable("n", Dtype::F64, ROWS), text("t", ROWS, true)]);
+    let plain = store(&s, "p.npk", vec![array("a", Dtype::F32, &[ROWS, 2], 1)]);
+    npk(&["convert", &plain, &at(&s, "single.pt"), "--single", "--verify"]);
+    npk(&["convert", &plain, &at(&s, "half.h5"), "--dtype", "bfloat16", "--lossy", "--verify"]);
+    npk(&["convert", &at(&s, "half.h5"), &at(&s, "half.npz"), "--verify"]);
+    for (name, wish) in [
+        ("names.csv", &["--column-names", "x,y"][..]),
+        ("none.csv", &["--header", "no"]),
+        ("comma.csv", &["--decimal", ",", "-d", ";"]),
+        ("filled.npk", &["--nulls", "fill=0", "-x", "t"]),
+        ("filled.h5", &["--nulls", "fill=0", "-x", "t"]),
+        ("filled.npz", &["--nulls", "nan", "-x", "t"]),
+        ("skipped.npk", &["--strings", "skip"]),
+        ("twice.parquet", &["--rename", "n=m"]),
+    ] {
+        npk(&[&["convert", &source, &at(&s, name), "--verify"][..], wish].concat());
+    }
+}

@@ -115,6 +115,7 @@ impl Task<'_> {
         };
         // Where the form keeps no names, places are what is left.
         let nameless = capabilities.arrays == Arrays::One
+            || job.write.single
             || capabilities.max_rank == 1
                 && has_names_of(output.plan(), held, job.write.text.column_names.as_deref());
         if !nameless {
