@@ -7,7 +7,7 @@ use crate::error::{Context, Result, locked};
 use crate::format::{ReadRows, Source as _};
 use crate::model::{ArrayMeta, Chunk, Dtype, Logical, Plan, checked_product, iso8601};
 use crate::pipe::{self, Flow, Settings};
-use crate::resolve::Step;
+use crate::resolve::{Step, lists};
 
 pub(crate) mod checksum;
 mod difference;
@@ -92,6 +92,7 @@ pub fn compare(
     rules: Rules,
     settings: &Settings,
 ) -> Result<Vec<Compared>> {
+    let (a, b) = in_one_form(a, b);
     let mut all = headers(a.plan(), b.plan(), rules);
     let (plan_a, plan_b) = (a.plan().arrays.clone(), b.plan().arrays.clone());
     let index_b = b.plan().positions();
@@ -156,6 +157,18 @@ pub fn compare(
         found.tell(&mut all[i], &plan_a[i], rules);
     }
     Ok(all)
+}
+
+/// Lists of both sides in one form: in one file their lengths are known to be equal, in the other
+/// any length may come.
+fn in_one_form(a: Flow, b: Flow) -> (Flow, Flow) {
+    let like = |flow: Flow, other: &Flow| match lists::like(flow.plan(), other.plan()) {
+        Some(step) => flow.then(step),
+        None => flow,
+    };
+    let a = like(a, &b);
+    let b = like(b, &a);
+    (a, b)
 }
 
 /// The rows of an array that are compared at once, and the bytes that they take on both sides.

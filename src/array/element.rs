@@ -43,7 +43,12 @@ pub enum Convert {
     Padded(Padding),
     /// Pieces hold items of any length, each behind its length. An element counts with
     /// the bytes of its length.
-    Items,
+    Items {
+        /// Bytes of a value of an item; of text 1.
+        value: usize,
+        /// Bytes that turn around; 1: none.
+        unit: usize,
+    },
     /// By what the format knows.
     With(Arc<ConvertFn>),
 }
@@ -172,12 +177,13 @@ impl Element {
 
     /// Items of any length.
     pub fn items_of_any_length() -> Element {
-        Element { bytes: size_of::<u32>(), field: None, convert: Convert::Items }
+        let convert = Convert::Items { value: 1, unit: 1 };
+        Element { bytes: size_of::<u32>(), field: None, convert }
     }
 
     /// Whether the values are of different lengths.
     pub fn is_var(&self) -> bool {
-        matches!(self.convert, Convert::Padded(_) | Convert::Items)
+        matches!(self.convert, Convert::Padded(_) | Convert::Items { .. })
     }
 
     /// Bytes of what is taken of an element.
@@ -238,7 +244,9 @@ impl Element {
                 let width = self.field.as_ref().map_or(self.bytes, |f| f.item);
                 padding.values(&packed, width, elements.saturating_mul(self.items()), first)?
             }
-            Convert::Items => return Err(Error::internal("items of any length among others")),
+            Convert::Items { .. } => {
+                return Err(Error::internal("items of any length among others"));
+            }
         })
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::block_copy::{self, Block, step};
+use super::element::{Convert, swap_bytes};
 use super::fetch::Fetch;
 use super::kept::{Held, Kept, OnDisk, Piece};
 use super::{ArrayMap, CodecPipeline, Element, Grid};
@@ -246,7 +247,7 @@ impl ItemReader {
             let count = (rows.end - rows.start) * each;
             self.slab_items(map, k, &rows, fetch)?.into_values(count)
         };
-        Ok((rows.end, values))
+        Ok((rows.end, of_values(values, &map.element)?))
     }
 
     /// Items of some rows of a row of pieces; more may follow them.
@@ -308,6 +309,30 @@ impl ItemReader {
             }
         }
     }
+}
+
+/// Items as lists of the values that they are made of.
+///
+/// # Errors
+/// Corrupt where an item has no whole number of them.
+fn of_values(items: Values, element: &Element) -> Result<Values> {
+    let (Convert::Items { value, unit }, Values::Var { mut offsets, values }) =
+        (&element.convert, items)
+    else {
+        return Err(Error::internal("items of any length were expected"));
+    };
+    if *value == 1 {
+        return Ok(Values::Var { offsets, values });
+    }
+    for end in &mut offsets {
+        if !end.is_multiple_of(*value as u64) {
+            return Err(Error::corrupt(format!("a list has no whole values of {value} bytes")));
+        }
+        *end /= *value as u64;
+    }
+    let mut values = values.to_vec();
+    swap_bytes(&mut values, *unit);
+    Ok(Values::Var { offsets, values: Buf::from_vec(values) })
 }
 
 /// A piece of text has no size of its own: what is too much of it is no damage.

@@ -192,6 +192,28 @@ impl ArrayMap {
             .ok_or_else(|| Error::corrupt(format!("the shape {:?} is too large", self.shape)))
     }
 
+    /// The value of an element of a missing piece, as it is read; `None` where it is zero, or no
+    /// single value.
+    pub fn fill_value(&self) -> Option<Vec<u8>> {
+        if self.fill.iter().all(|b| *b == 0) {
+            return None;
+        }
+        let mut value = match &self.element.field {
+            None => self.fill.clone(),
+            Some(f) if f.dims.is_empty() => {
+                self.fill.get(f.offset..f.offset.checked_add(f.item)?)?.to_vec()
+            }
+            Some(_) => return None,
+        };
+        match &self.element.convert {
+            element::Convert::Nothing => {}
+            element::Convert::Swap(unit) => element::swap_bytes(&mut value, *unit),
+            element::Convert::With(convert) => value = convert(value, 0).ok()?,
+            element::Convert::Padded(_) | element::Convert::Items { .. } => return None,
+        }
+        Some(value).filter(|value| value.iter().any(|b| *b != 0))
+    }
+
     /// Whether some rows of a piece can be read without the others.
     fn is_free(&self) -> bool {
         self.codecs.is_empty() && self.pieces.is_divisible() && !self.is_items()
@@ -199,7 +221,7 @@ impl ArrayMap {
 
     /// Whether its pieces hold items of any length.
     fn is_items(&self) -> bool {
-        matches!(self.element.convert, element::Convert::Items)
+        matches!(self.element.convert, element::Convert::Items { .. })
     }
 
     /// Whether rows of the array are runs of the pieces.

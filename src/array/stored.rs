@@ -135,7 +135,7 @@ impl ArrayMap {
             Convert::Padded(Padding::Bytes(Fill::Zeros)) if bytes > 0 => {
                 Ok(StoredItem::Bytes { width: bytes })
             }
-            Convert::Padded(_) | Convert::Items => {
+            Convert::Padded(_) | Convert::Items { .. } => {
                 Err(Error::refused("it holds text that is stored in a way of its own"))
             }
             Convert::With(_) => Err(Error::refused("its values are stored in another type")),

@@ -84,6 +84,11 @@ pub struct Facts {
     pub compression: Option<String>,
     /// The chunk shape in the file, a hint for sinks that chunk.
     pub chunks: Option<Vec<u64>>,
+    /// The most that each dimension may have in the file (`None`: no limit), where that is not its
+    /// shape, for sinks whose arrays can grow.
+    pub max_shape: Option<Vec<Option<u64>>>,
+    /// The value of elements that were never written, where it is not zero, for sinks that have one.
+    pub fill: Option<FillValue>,
     /// Attributes of this array (HDF5, Zarr, tensors).
     pub attributes: Attributes,
     /// Arrays that share this one's memory in the source: the name of the first of them (tied
@@ -100,6 +105,17 @@ pub struct Facts {
     /// Why this array cannot be read, where it cannot: a refusal or damage. Reading it gives this
     /// error.
     pub error: Option<Arc<Error>>,
+}
+
+/// A value for elements that were never written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FillValue {
+    /// The type that it is of.
+    pub dtype: Dtype,
+    /// What that means.
+    pub logical: Logical,
+    /// Its bytes, little-endian.
+    pub bytes: Vec<u8>,
 }
 
 impl ArrayMeta {
@@ -140,6 +156,24 @@ impl ArrayMeta {
         let mut shape = vec![self.rows?];
         shape.extend(&self.inner);
         Some(shape)
+    }
+
+    /// The value of elements that were never written ([`Facts::fill`]), where it is of the type that
+    /// the array has now.
+    pub fn fill_value(&self) -> Option<&[u8]> {
+        let fill = self.details.fill.as_ref()?;
+        (fill.dtype == self.dtype && fill.logical == self.logical).then_some(&fill.bytes)
+    }
+
+    /// Sets [`Facts::fill`] to a value of the array's type, where that is one of numbers or times.
+    pub fn set_fill(&mut self, value: Option<Vec<u8>>) {
+        let is_number =
+            matches!(self.logical, Logical::Plain | Logical::Datetime(_) | Logical::Timedelta(_));
+        let value = value.filter(|v| is_number && v.len() as u64 == self.dtype.item_bytes());
+        if let Some(bytes) = value {
+            let (dtype, logical) = (self.dtype, self.logical.clone());
+            self.details.fill = Some(FillValue { dtype, logical, bytes });
+        }
     }
 
     /// The categories of text of more than one dimension, which comes as codes of its shape.

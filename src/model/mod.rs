@@ -18,7 +18,7 @@ pub mod nested;
 mod shared;
 mod table;
 
-pub use array::{ArrayMeta, Details, Facts, checked_product};
+pub use array::{ArrayMeta, Details, Facts, FillValue, checked_product};
 pub use categories::{Categories, CategoryIndex, CategoryKind};
 pub use chunk::{Chunk, Mask, Values, buf_from, codes_of, item_of, typed};
 pub use common_rows::CommonRows;

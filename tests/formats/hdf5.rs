@@ -5,7 +5,7 @@ use std::path::Path;
 use npk::error::{Error, ErrorKind, Result};
 use npk::format::{Format, Order, ReadOptions, Source, Summary, WriteOptions};
 use npk::formats::hierarchical::hdf5::Hdf5;
-use npk::model::{ArrayMeta, Chunk, Values};
+use npk::model::{ArrayMeta, Chunk, Logical, Values};
 use npk::storage::Location;
 use serde_json::json;
 
@@ -54,6 +54,22 @@ fn bytes(chunks: &[Chunk]) -> Vec<u8> {
     if texts.is_empty() { bytes } else { serde_json::to_vec(&texts).unwrap() }
 }
 
+/// The bytes of each list, in hexadecimal.
+fn lists(meta: &ArrayMeta, chunks: &[Chunk]) -> Vec<String> {
+    let item = meta.dtype.item_bytes();
+    let list = |w: &[u64], values: &[u8]| -> String {
+        values[(w[0] * item) as usize..(w[1] * item) as usize]
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect()
+    };
+    let of_chunk = |chunk: &Chunk| -> Vec<String> {
+        let Values::Var { offsets, values } = &chunk.values else { unreachable!() };
+        offsets.windows(2).map(|w| list(w, values)).collect()
+    };
+    chunks.iter().flat_map(of_chunk).collect()
+}
+
 /// Text of several dimensions, which comes as codes.
 fn coded(meta: &ArrayMeta, codes: &[u8]) -> Vec<String> {
     let (offsets, text) = meta.coded_items(codes).unwrap();
@@ -84,6 +100,9 @@ fn dump(path: &Path, to: &Path, step: Option<u64>) -> Vec<(String, Option<Error>
                     let data = match meta.coded_text() {
                         Some(_) => serde_json::to_vec(&coded(meta, &bytes(&chunks))).unwrap(),
                         None if text && chunks.is_empty() => b"[]".to_vec(),
+                        None if meta.logical == Logical::List => {
+                            serde_json::to_vec(&lists(meta, &chunks)).unwrap()
+                        }
                         None => bytes(&chunks),
                     };
                     if let (Some(extents), false) =
@@ -198,7 +217,7 @@ fn types_read_as_h5py_reads_them() {
     for step in [None, Some(1), Some(2)] {
         let refused = judged(&dir, "types.h5", 50, step);
         let names: Vec<&str> = refused.iter().map(|r| r.0.as_str()).collect();
-        assert_eq!(names, ["opaque", "ref", "vlen"], "{refused:?}");
+        assert_eq!(names, ["opaque", "ref"], "{refused:?}");
         assert!(refused.iter().all(|r| r.1.kind() == ErrorKind::Refused), "{refused:?}");
     }
     let source = open(&dir.join("types.h5")).unwrap();

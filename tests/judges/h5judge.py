@@ -38,7 +38,7 @@ def check(path, dump, least=1):
         if entry["text"]:
             ours = json.loads(raw)
             theirs = np.asarray(value, dtype=object).reshape(-1).tolist() if not np.isscalar(value) else [value]
-            theirs = [t.decode() if isinstance(t, bytes) else str(t) for t in theirs]
+            theirs = [t.decode() if isinstance(t, bytes) else t.tobytes().hex() if isinstance(t, np.ndarray) else str(t) for t in theirs]
             assert ours == theirs, (name, ours[:5], theirs[:5])
         elif isinstance(value, h5py.Empty):
             assert entry["shape"] == [0], name

@@ -147,6 +147,10 @@ fn name(lib: &Library, attribute: &Id) -> Result<String> {
     Ok(String::from_utf8_lossy(&name).into_owned())
 }
 
+fn sequences() -> Error {
+    Error::refused("variable-length sequences are not supported")
+}
+
 fn too_large() -> Error {
     Error::refused("it is too large")
 }
@@ -198,6 +202,7 @@ fn value(
         ElementType::Variable { .. } => format!("string{ascii}"),
         ElementType::Fixed { bytes, .. } => format!("string{ascii}:{bytes}"),
         ElementType::Time { .. } => return Err(Error::refused("times are not supported")),
+        ElementType::Sequence { .. } => return Err(sequences()),
         kind => kind.model().0.name().to_string(),
     };
     if dims.is_none() {
@@ -381,7 +386,7 @@ fn references(
         || bytes as u64 != OBJECT_BYTES
         || count > 32
     {
-        return Err(Error::refused("variable-length sequences are not supported"));
+        return Err(sequences());
     }
     let mut last = None;
     let mut paths = Vec::new();

@@ -142,11 +142,12 @@ pub(super) fn make_dataset(
     let is_whole = meta.scalar
         || !grows && dims.contains(&0)
         || compressor.is_none() && options.chunk_shape.is_none();
-    let chunk = match grows || !is_whole {
+    let null = attribute(NULL).is_some() && meta.rows == Some(0) && meta.inner.is_empty();
+    let can_grow = grows || !null && layout::most(meta, &dims).is_some();
+    let chunk = match can_grow || !is_whole {
         true => Some(layout::chunk_of(meta, options)?),
         false => None,
     };
-    let null = attribute(NULL).is_some() && meta.rows == Some(0) && meta.inner.is_empty();
     let placed_bytes = if chunk.is_some() { 0 } else { bytes };
     let new = NewDataset { lib, meta, dims, chunk, compressor, element_bytes, null, placed_bytes };
     let (data, offset) = new.make(file, &path, &kind)?;
@@ -166,7 +167,7 @@ pub(super) fn make_dataset(
 impl NewDataset<'_> {
     /// The dataset, and where its bytes begin, if in one piece.
     fn make(&self, file: &Id, path: &CString, kind: &Id) -> Result<(Id, Option<u64>)> {
-        let (lib, space, create) = (self.lib, self.dataspace()?, self.properties()?);
+        let (lib, space, create) = (self.lib, self.dataspace()?, self.properties(kind)?);
         // SAFETY: open handles, and a name that ends with a zero byte.
         let (data, offset) = unsafe {
             let id = lib.H5Dcreate2(
@@ -194,7 +195,7 @@ impl NewDataset<'_> {
             let null = self.lib.H5Screate(H5S_class_t::H5S_NULL);
             return Id::new(null, "cannot make a dataspace");
         }
-        let mut most = self.dims.clone();
+        let mut most = layout::most(self.meta, &self.dims).unwrap_or_else(|| self.dims.clone());
         if self.meta.rows.is_none() {
             most[0] = ffi::UNLIMITED;
         }
@@ -202,7 +203,7 @@ impl NewDataset<'_> {
     }
 
     /// The list of its properties: chunks and filters among them.
-    fn properties(&self) -> Result<Id> {
+    fn properties(&self, kind: &Id) -> Result<Id> {
         let lib = self.lib;
         // SAFETY: an open list; the arrays have the lengths that are told.
         unsafe {
@@ -214,6 +215,12 @@ impl NewDataset<'_> {
                 // The place is taken at once, and nothing but our own bytes is written there.
                 lib.H5Pset_alloc_time(create.raw(), H5D_alloc_time_t::H5D_ALLOC_TIME_EARLY);
                 lib.H5Pset_fill_time(create.raw(), H5D_fill_time_t::H5D_FILL_TIME_NEVER);
+            }
+            if let Some(fill) = self.meta.fill_value()
+                && lib.H5Tget_size(kind.raw()) == fill.len()
+            {
+                let code = lib.H5Pset_fill_value(create.raw(), kind.raw(), fill.as_ptr().cast());
+                library::check(code, "cannot set the fill value")?;
             }
             let Some(chunk) = &self.chunk else { return Ok(create) };
             let code = lib.H5Pset_chunk(create.raw(), chunk.len() as c_int, chunk.as_ptr());

@@ -26,6 +26,8 @@ pub(super) struct Dataset {
     /// The first path of the same object.
     pub(super) alias_of: Option<String>,
     pub(super) dims: Vec<u64>,
+    /// The most that each dimension may have; empty where that does not matter.
+    pub(super) most: Vec<u64>,
     pub(super) scalar: bool,
     pub(super) null: bool,
     /// Bytes of an element in the file.

@@ -45,6 +45,10 @@ pub(super) struct Codes {
     pub(super) ordered: bool,
 }
 
+/// What to do about an array that is not supported.
+pub(super) const LEAVE_OUT: &str =
+    "leave it out with -x, or all such arrays with --skip-unsupported";
+
 impl TypeLeaf {
     /// Bytes of the leaf in one element, packed.
     pub(super) fn packed_bytes(&self) -> usize {
@@ -194,6 +198,8 @@ pub(super) enum ElementType {
     Fixed { bytes: usize, fill: Fill },
     /// Text of any length: a reference of so many bytes into a heap.
     Variable { bytes: usize },
+    /// Numbers of any count: a reference of so many bytes into a heap.
+    Sequence { bytes: usize, item: Box<ElementType> },
     /// numpy times, kept by h5py as opaque bytes: unit, duration or point in time, byte order.
     Time { unit: TimeUnit, delta: bool, big: bool },
     /// Something that cannot be read.
@@ -268,6 +274,12 @@ impl Float {
         (if narrow { Dtype::F32 } else { Dtype::F64 }, true)
     }
 
+    /// Whether float64 may not hold these numbers exactly.
+    fn is_wider_than_double(self) -> bool {
+        let fraction_bits = self.mantissa_bits - u32::from(self.norm != 0);
+        self.known().is_none() && (fraction_bits > 52 || self.exponent_bits > 11)
+    }
+
     /// The value of these bits; `None` where float64 does not hold it.
     fn value(self, bits: u128) -> Option<f64> {
         let field =
@@ -319,7 +331,9 @@ impl ElementType {
             ElementType::Int { bytes, .. }
             | ElementType::Bool { bytes, .. }
             | ElementType::Fixed { bytes, .. } => *bytes,
-            ElementType::Variable { bytes } | ElementType::Other { bytes } => *bytes,
+            ElementType::Variable { bytes }
+            | ElementType::Sequence { bytes, .. }
+            | ElementType::Other { bytes } => *bytes,
             ElementType::Float(f) => f.bytes,
             ElementType::Complex(f) => 2 * f.bytes,
             ElementType::Time { .. } => 8,
@@ -354,6 +368,7 @@ impl ElementType {
             ElementType::Time { unit, delta: true, .. } => {
                 (Dtype::I64, Logical::Timedelta(unit.clone()))
             }
+            ElementType::Sequence { item, .. } => (item.model().0, Logical::List),
             ElementType::Other { .. } => plain(Dtype::U8),
         }
     }
@@ -363,9 +378,22 @@ impl ElementType {
         matches!(self, ElementType::Fixed { .. } | ElementType::Variable { .. })
     }
 
-    /// Text of any length.
+    /// Text of any length, or numbers of any count.
     pub(super) fn is_variable(&self) -> bool {
-        matches!(self, ElementType::Variable { .. })
+        matches!(self, ElementType::Variable { .. } | ElementType::Sequence { .. })
+    }
+
+    /// Floating-point numbers that float64 may not hold exactly.
+    pub(super) fn may_be_refused(&self) -> bool {
+        matches!(self, ElementType::Float(f) if f.is_wider_than_double())
+    }
+
+    /// Bytes of an item of what is in a heap.
+    pub(super) fn item_bytes(&self) -> u64 {
+        match self {
+            ElementType::Sequence { item, .. } => item.bytes() as u64,
+            _ => 1,
+        }
     }
 
     /// The bytes of the file are the model's once units of so many bytes are turned around (1: they
@@ -383,6 +411,7 @@ impl ElementType {
             ElementType::Time { big, .. } => Some(unit(8, big)),
             ElementType::Fixed { .. }
             | ElementType::Variable { .. }
+            | ElementType::Sequence { .. }
             | ElementType::Other { .. } => Some(1),
             _ => None,
         }
@@ -390,11 +419,9 @@ impl ElementType {
 
     /// Whether the bytes in the file are the model's.
     pub(super) fn is_ready(&self) -> bool {
-        let is_text_or_other = matches!(
-            self,
-            ElementType::Fixed { .. } | ElementType::Variable { .. } | ElementType::Other { .. }
-        );
-        self.swapped_unit() == Some(1) && !is_text_or_other
+        let is_other =
+            self.is_text() || self.is_variable() || matches!(self, ElementType::Other { .. });
+        self.swapped_unit() == Some(1) && !is_other
     }
 
     /// The format's own name of it.
@@ -424,6 +451,7 @@ impl ElementType {
             ElementType::Bool { bytes, .. } => format!("enum {{FALSE, TRUE}} of {bytes} bytes"),
             ElementType::Fixed { bytes, .. } => format!("string of {bytes} bytes"),
             ElementType::Variable { .. } => "variable string".into(),
+            ElementType::Sequence { item, .. } => format!("sequences of {}", item.describe()),
             ElementType::Time { unit, delta, .. } => {
                 format!("opaque NUMPY:{}8[{unit}]", if *delta { "m" } else { "M" })
             }
@@ -464,7 +492,8 @@ impl ElementType {
                             "value {} is a floating-point number of {} bytes that float64 cannot hold exactly",
                             first + i as u64,
                             f.bytes
-                        )));
+                        ))
+                        .hint(LEAVE_OUT));
                     };
                     if narrow {
                         out.extend_from_slice(&(value as f32).to_le_bytes());

@@ -484,6 +484,7 @@ calls! {
         H5Pset_driver(list: Hid, driver_id: Hid, driver_info: *const c_void) -> Herr;
         H5Pget_chunk(list: Hid, max_ndims: c_int, dim: *mut Hsize) -> c_int;
         H5Pset_chunk(list: Hid, ndims: c_int, dim: *const Hsize) -> Herr;
+        H5Pset_fill_value(list: Hid, type_id: Hid, value: *const c_void) -> Herr;
         H5Pget_chunk_opts(list: Hid, opts: *mut c_uint) -> Herr;
         H5Pget_external(list: Hid, idx: c_uint, name_size: usize, name: *mut c_char,
             offset: *mut i64, size: *mut Hsize) -> Herr;

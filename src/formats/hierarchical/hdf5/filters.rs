@@ -123,7 +123,7 @@ pub(super) fn codec(id: u32, params: &[u32], said: &str) -> Result<Codec> {
                 (None, said) => format!("the filter number {id} ({said}) is not supported"),
             };
             return Err(Error::refused(error)
-                .hint("rewrite the dataset with gzip, for example with h5repack -f GZIP=4"));
+                .hint("rewrite it with gzip, for example with h5repack -f GZIP=4; -x or --skip-unsupported leave it out"));
         }
     }))
 }

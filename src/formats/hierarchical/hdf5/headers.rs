@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::access::Access;
 use super::dataset::{Chunked, Dataset, Storage};
 use super::driver::{self, Ticket};
-use super::element_type::ElementType;
+use super::element_type::{ElementType, TypeLeaf};
 use super::external::{External, file_name};
 use super::file::OpenFile;
 use super::heap::{Heaps, HeapsOf};
@@ -78,12 +78,13 @@ impl<'a> Headers<'a> {
             Id::new(library::reading(|| lib.H5Dget_create_plist(id)), "its header is damaged")?,
         );
         let layout = lib.H5Pget_layout(plist.raw());
-        let leaves = types::leaves(lib, &kind, heaps.reference_bytes())?;
+        let mut leaves = types::leaves(lib, &kind, heaps.reference_bytes())?;
         let variable = leaves.iter().any(|l| l.kind.is_variable());
         let own = Some(heaps).filter(|_| variable);
         let heaps = if layout == ffi::VIRTUAL { self.of_sources(data, &plist, own)? } else { own };
         let space = lib.space(data)?;
         let dims = library::dims(lib, &space)?;
+        let most = library::most_dims(lib, &space)?;
         let null = dims.is_none();
         let scalar = dims.as_ref().is_some_and(Vec::is_empty);
         let dims = dims.unwrap_or_else(|| vec![0]);
@@ -103,6 +104,7 @@ impl<'a> Headers<'a> {
         let total =
             total.ok_or_else(|| Error::corrupt(format!("the shape {dims:?} is too large")))?;
         let has_fill = has_fill(lib, &plist);
+        refuse_sequences(&mut leaves, &dims);
         if variable && has_fill && layout == ffi::VIRTUAL {
             return Err(Error::refused(
                 "a virtual dataset of text of any length with a fill value is not supported",
@@ -113,10 +115,8 @@ impl<'a> Headers<'a> {
             ffi::CHUNKED => Chunked::of(lib, &plist, &dims, element_bytes).map(Storage::Chunked),
             _ => Ok(Storage::Library),
         };
-        let (mut storage, error) = match storage {
-            Ok(storage) => (storage, None),
-            Err(e) => (Storage::Library, Some(e)),
-        };
+        let (mut storage, error) =
+            storage.map_or_else(|e| (Storage::Library, Some(e)), |storage| (storage, None));
         let opaque = leaves.iter().any(|l| matches!(l.kind, ElementType::Other { .. }));
         if opaque || variable && (!text_alone || has_fill) {
             storage = match storage {
@@ -132,6 +132,7 @@ impl<'a> Headers<'a> {
         Ok(Dataset {
             error,
             dims,
+            most,
             scalar,
             null,
             element_bytes,
@@ -184,6 +185,15 @@ impl<'a> Headers<'a> {
             )),
             _ => Ok(Storage::Contiguous(offset)),
         }
+    }
+}
+
+/// Refuses sequences where no list a row holds them.
+fn refuse_sequences(leaves: &mut [TypeLeaf], dims: &[u64]) {
+    for leaf in leaves.iter_mut().filter(|l| matches!(l.kind, ElementType::Sequence { .. })) {
+        let rank = dims.len() + leaf.dims.len();
+        let why = || format!("variable-length sequences of {rank} dimensions are not supported");
+        leaf.error = (rank > 1).then(why);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::ffi;
 use crate::array::CodecPipeline;
 use crate::array::pipeline::Codec;
 use crate::codec::compress::Compressor;
@@ -116,13 +117,22 @@ pub(super) fn element_bytes(meta: &ArrayMeta) -> u32 {
     if is_text(meta) { 16 } else { meta.dtype.item_bytes() as u32 }
 }
 
+/// The most that each dimension may have, where the source's array can grow.
+pub(super) fn most(meta: &ArrayMeta, dims: &[u64]) -> Option<Vec<u64>> {
+    let told = meta.details.max_shape.as_ref().filter(|told| told.len() == dims.len())?;
+    let most: Vec<u64> = told.iter().map(|n| n.unwrap_or(ffi::UNLIMITED)).collect();
+    let can_grow = most.iter().ne(dims) && most.iter().zip(dims).all(|(most, n)| most >= n);
+    (can_grow && !meta.scalar).then_some(most)
+}
+
 /// The shape of the chunks: as asked for, else as the source had them, else whole rows of about 1
 /// MiB.
 pub(super) fn chunk_of(meta: &ArrayMeta, options: &WriteOptions) -> Result<Vec<u64>> {
     let mut dims = vec![meta.rows.unwrap_or(u64::MAX)];
     dims.extend(&meta.inner);
+    let most = most(meta, &dims).unwrap_or_else(|| dims.clone());
     let clip = |shape: &[u64]| -> Vec<u64> {
-        shape.iter().zip(&dims).map(|(&c, &d)| c.min(d).max(1)).collect()
+        shape.iter().zip(&most).map(|(&c, &d)| c.min(d).max(1)).collect()
     };
     let item = u64::from(element_bytes(meta));
     let bytes = |shape: &[u64]| {

@@ -165,7 +165,7 @@ fn memory_type(lib: &Library, data: &Id, leaf: &TypeLeaf) -> Result<Id> {
         names.push(name);
         kind = Id::new(lib.H5Tget_member_type(kind.raw(), m), "its type is damaged")?;
     }
-    if let ElementType::Variable { bytes } = leaf.kind {
+    if let ElementType::Variable { bytes } | ElementType::Sequence { bytes, .. } = leaf.kind {
         let dims: Vec<u64> = leaf.dims.iter().map(|d| d.0).collect();
         kind = lib.list_type(heap::raw_type(lib, bytes)?, &dims)?;
     }

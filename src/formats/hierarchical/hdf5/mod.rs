@@ -11,9 +11,10 @@
 //! | raw data | contiguous: elements in C order; chunked: each chunk filtered on its own |
 //!
 //! An array's name is its path without the leading slash; a field of a compound is `NAME.field`.
-//! Text of more than one dimension comes as codes; netCDF's characters are joined to text. Not
-//! supported, and refused by name: references, sequences of variable length, opaque values (but
-//! numpy's times), text of any length in virtual datasets of several files, szip and lossy
+//! Text of more than one dimension comes as codes; netCDF's characters are joined to text;
+//! variable-length sequences of numbers are lists. Not supported, and refused by name: references,
+//! sequences of other things or of several dimensions, opaque values (but numpy's times), the type
+//! class `H5T_TIME`, text of any length in virtual datasets of several files, szip and lossy
 //! third-party filters.
 
 use crate::error::{Error, Result};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::arrays::{Array, SharedPieces};
 use super::dataset::{Dataset, Storage};
-use super::element_type::TypeLeaf;
+use super::element_type::{ElementType, LEAVE_OUT, TypeLeaf};
 use super::file::OpenFile;
 use super::rows::Rows;
 use super::source::Hdf5Source;
 use super::tree;
-use super::{attributes, pandas, scales};
+use super::{attributes, ffi, pandas, scales};
 use crate::array::ArrayMap;
 use crate::array::reader::MapReader;
 use crate::array::source::MapSource;
@@ -82,6 +82,9 @@ fn source(
     let mut maps: Vec<Option<ArrayMap>> =
         arrays.iter().map(|a| a.map(&file, &mut shared)).collect();
     drop(shared);
+    for (meta, map) in plan.arrays.iter_mut().zip(&maps) {
+        meta.set_fill(map.as_ref().and_then(ArrayMap::fill_value));
+    }
     if !options.names_only {
         look_at_values(&file, &mut plan, &mut arrays, &maps, options)?;
         for (array, map) in arrays.iter().zip(&mut maps) {
@@ -111,7 +114,9 @@ fn look_at_values(
     let mut as_bytes = std::mem::take(arrays);
     for (array, (map, chosen)) in as_bytes.iter_mut().zip(maps.iter().zip(chosen)) {
         array.leaf.binary = array.leaf.kind.is_text();
-        let is_open = chosen && (array.leaf.binary || array.leaf.has_nulls());
+        let is_looked_at =
+            array.leaf.binary || array.leaf.has_nulls() || array.leaf.kind.may_be_refused();
+        let is_open = chosen && is_looked_at;
         let map = map.as_ref().filter(|_| is_open);
         looked_at.push(map.map(|map| ArrayMap { element: array.element(), ..map.clone() }));
     }
@@ -123,8 +128,12 @@ fn look_at_values(
         if meta.details.error.is_some() {
             continue;
         }
-        let looked =
-            rows.has_nulls(array).and_then(|nulls| Ok((nulls, rows.first_not_utf8(array)?)));
+        let looked = rows.has_nulls(array).and_then(|nulls| {
+            if rows.arrays[array].leaf.kind.may_be_refused() {
+                rows.check_floats(array)?;
+            }
+            Ok((nulls, rows.first_not_utf8(array)?))
+        });
         match looked {
             Ok((nulls, None)) => meta.nulls = nulls,
             Ok((nulls, Some((row, start)))) => {
@@ -193,6 +202,10 @@ fn meta(dataset: &Dataset, leaf: &TypeLeaf) -> ArrayMeta {
     }
     let (dtype, logical) = leaf.model();
     let mut shape: Vec<u64> = if dataset.scalar { Vec::new() } else { dataset.dims.clone() };
+    // A list is a row.
+    if shape.is_empty() && matches!(leaf.kind, ElementType::Sequence { .. }) {
+        shape.push(1);
+    }
     // Its last dimension is within the texts.
     shape.truncate(shape.len() - usize::from(leaf.joined.is_some()));
     shape.extend(leaf.dims.iter().map(|d| d.0));
@@ -211,6 +224,13 @@ fn meta(dataset: &Dataset, leaf: &TypeLeaf) -> ArrayMeta {
         chunks.truncate(shape.len());
         details.chunks = Some(chunks);
     }
+    if !dataset.scalar && dataset.most.iter().ne(&dataset.dims) && !dataset.most.is_empty() {
+        let limit = |&n: &u64| (n != ffi::UNLIMITED).then_some(n);
+        let inner = leaf.dims.iter().map(|d| Some(d.0));
+        let mut most: Vec<Option<u64>> = dataset.most.iter().map(limit).chain(inner).collect();
+        most.truncate(shape.len());
+        details.max_shape = Some(most);
+    }
     details.attributes = dataset.attributes.clone();
     details.alias_of = dataset.alias_of.clone().filter(|_| leaf.fields.is_empty());
     if let Some(names) = &leaf.names {
@@ -227,10 +247,7 @@ fn meta(dataset: &Dataset, leaf: &TypeLeaf) -> ArrayMeta {
         } else {
             format!("{why} (field {})", leaf.fields.join("."))
         };
-        details.error = Some(Arc::new(
-            Error::refused(named)
-                .hint("leave it out with -x, or all such arrays with --skip-unsupported"),
-        ));
+        details.error = Some(Arc::new(Error::refused(named).hint(LEAVE_OUT)));
     } else if let Err(e) = meta.bytes() {
         meta.details.error = Some(Arc::new(e));
     }

@@ -253,7 +253,8 @@ fn names(data: &Dataset, file: &Id) -> Option<Vec<String>> {
     let [leaf] = &data.leaves[..] else { return None };
     let [n] = data.dims[..] else { return None };
     let bytes = n.checked_mul(data.element_bytes as u64).filter(|&b| b <= MAX_BYTES)?;
-    if matches!(leaf.kind, ElementType::Variable { .. } | ElementType::Other { .. }) && bytes > 0 {
+    let is_plain = !leaf.kind.is_variable() && !matches!(leaf.kind, ElementType::Other { .. });
+    if !is_plain && bytes > 0 {
         return None;
     }
     let raw = read_whole(data, file, bytes as usize)?;
@@ -298,11 +299,12 @@ fn read_whole(data: &Dataset, file: &Id, bytes: usize) -> Option<Vec<u8>> {
 /// Column `n` of `of` columns side by side, as a dataset of its own.
 fn column(block: &Dataset, n: usize, of: usize, name: String) -> Option<Dataset> {
     let [leaf] = &block.leaves[..] else { return None };
+    // An object column is one pickle, whatever the rows: it is refused by its own leaf.
+    let is_pickle = leaf.error.is_some() || matches!(leaf.kind, ElementType::Sequence { .. });
     let wide = match (&block.dims[..], block.scalar) {
         ([_], false) if of == 1 => false,
         ([_, w], false) if *w == of as u64 => true,
-        // An object column is one pickle, whatever the rows: it is refused by its own leaf.
-        _ if leaf.error.is_some() => false,
+        _ if is_pickle => false,
         _ => return None,
     };
     let mut leaf = leaf.clone();
@@ -338,7 +340,7 @@ fn refused_rows(column: &mut Dataset, rows: &[u64]) {
 
 /// Times are integers with their type in an attribute; booleans are bit fields.
 fn apply_value_type(leaf: &mut TypeLeaf, told: Option<&str>) {
-    if leaf.error.is_some() {
+    if leaf.error.is_some() || matches!(leaf.kind, ElementType::Sequence { .. }) {
         leaf.error = Some("a pickled object of pandas is never loaded".into());
     }
     if leaf.bits && leaf.kind.bytes() == 1 {
@@ -542,7 +544,9 @@ impl<'d, F: Fn(&str) -> Option<&'d Dataset>> Reader<'_, 'd, F> {
                 let text = items.iter().all(|t| std::str::from_utf8(t).is_ok());
                 (if text { CategoryKind::Text } else { CategoryKind::Binary }, items)
             }
-            ElementType::Variable { .. } | ElementType::Other { .. } => return None,
+            ElementType::Variable { .. }
+            | ElementType::Sequence { .. }
+            | ElementType::Other { .. } => return None,
             kind => {
                 let (dtype, logical) = kind.model();
                 let values = kind.convert(packed, 0).ok()?;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::arrays::Array;
-use super::element_type::TypeLeaf;
+use super::element_type::{ElementType, TypeLeaf};
 use super::file::OpenFile;
 use super::heap::{Heap, Heaps};
 use crate::array::reader::MapReader;
@@ -70,6 +70,24 @@ impl Rows {
             found |= row < total && seen >= LOOKED_AT_BYTES;
         }
         Ok(found)
+    }
+
+    /// Looks at numbers that float64 may not hold exactly, in the first bytes of an array.
+    ///
+    /// # Errors
+    /// Refused: the first one that it does not hold; those of reading.
+    pub(super) fn check_floats(&self, array: usize) -> Result<()> {
+        let of = &self.arrays[array];
+        let row_bytes = (of.dataset.element_bytes as u64)
+            .saturating_mul(of.dataset.dims.iter().skip(1).fold(1u64, |n, &d| n.saturating_mul(d)));
+        let step = (CHUNK_BYTES / row_bytes.max(1)).max(1);
+        let (total, mut row) = (of.rows(), 0);
+        while row < total && row.saturating_mul(row_bytes) < LOOKED_AT_BYTES {
+            let end = row.saturating_add(step).min(total);
+            self.read(array, row..end, &mut |_| Ok(()))?;
+            row = end;
+        }
+        Ok(())
     }
 
     fn read_rows(&self, array: usize, rows: Range<u64>, emit: Emit<'_>) -> Result<()> {
@@ -203,14 +221,15 @@ impl Rows {
         (row, rows): (u64, u64),
         per_row: u64,
     ) -> Result<(u64, Values)> {
-        let bytes = heaps.reference_bytes();
+        let (bytes, item_bytes) = (heaps.reference_bytes(), leaf.kind.item_bytes());
         let mut offsets = vec![0];
         // Room for what the references tell, which is not believed beyond the size of a chunk.
         let told = raw
             .chunks_exact(bytes)
             .take((rows * per_row) as usize)
             .map(|r| u64::from(heaps.reference(r).len))
-            .sum::<u64>();
+            .sum::<u64>()
+            .saturating_mul(item_bytes);
         let mut text = Vec::with_capacity(told.min(CHUNK_BYTES) as usize);
         let mut last: Option<Arc<Heap>> = None;
         let mut done = 0;
@@ -218,33 +237,39 @@ impl Rows {
             for reference in row_bytes.chunks_exact(bytes) {
                 let reference = heaps.reference(reference);
                 let at_row = row + done;
-                self.fits(at_row, u64::from(reference.len))?;
+                self.fits(leaf, at_row, u64::from(reference.len).saturating_mul(item_bytes))?;
                 let start = text.len();
-                heaps.read(reference, 1, &mut last, &mut text)?;
-                // As every reader of the library sees it.
-                if let Some(zero) = memchr::memchr(0, &text[start..]) {
-                    text.truncate(start + zero);
+                heaps.read(reference, item_bytes, &mut last, &mut text)?;
+                if leaf.kind.is_text() {
+                    // As every reader of the library sees it.
+                    if let Some(zero) = memchr::memchr(0, &text[start..]) {
+                        text.truncate(start + zero);
+                    }
+                    utf8(leaf, &text[start..], at_row)?;
                 }
-                utf8(leaf, &text[start..], at_row)?;
-                offsets.push(text.len() as u64);
+                offsets.push(text.len() as u64 / item_bytes);
             }
             done += 1;
             if text.len() as u64 >= CHUNK_BYTES {
                 break;
             }
         }
+        if let ElementType::Sequence { item, .. } = &leaf.kind {
+            text = item.convert(text, 0).map_err(|e| e.about(format!("from row {row} on")))?;
+        }
         Ok((done, Values::Var { offsets, values: text.into() }))
     }
 
-    /// Whether one text may be held in memory.
-    fn fits(&self, row: u64, bytes: u64) -> Result<()> {
+    /// Whether one text or list may be held in memory.
+    fn fits(&self, leaf: &TypeLeaf, row: u64, bytes: u64) -> Result<()> {
         let (needs, limit) = (bytes.saturating_mul(COPIES), self.file.memory_bytes);
         // What a length claims is only believed where the file could have it.
         if bytes > self.file.blob.len() || needs <= limit {
             return Ok(());
         }
+        let what = if leaf.kind.is_text() { "text" } else { "list" };
         Err(Error::refused(format!(
-            "the text of row {row} has {bytes} bytes, which need {needs} bytes of memory on their way, the limit is {limit}"
+            "the {what} of row {row} has {bytes} bytes, which need {needs} bytes of memory on their way, the limit is {limit}"
         ))
         .hint(format!("raise the limit: --memory-limit {}MiB", needs.div_ceil(1 << 20))))
     }
@@ -267,7 +292,9 @@ impl Rows {
                 let raw = self.stored(array, end..stop).ok()?;
                 let size = heaps.reference_bytes();
                 let most = self.file.blob.len();
-                let one = |r: &[u8]| u64::from(heaps.reference(r).len).min(most) + size as u64 + 8;
+                let item_bytes = of.leaf.kind.item_bytes();
+                let told = |r: &[u8]| u64::from(heaps.reference(r).len).saturating_mul(item_bytes);
+                let one = |r: &[u8]| told(r).min(most) + size as u64 + 8;
                 let sum = |row: &[u8]| {
                     let bytes: u64 = row.chunks_exact(size).map(one).sum();
                     u32::try_from(bytes).unwrap_or(u32::MAX)

@@ -52,8 +52,8 @@ pub(super) fn is_bare(dataset: &Dataset) -> bool {
 pub(super) struct Scales {
     /// The arrays whose dimensions all have scales.
     pub(super) arrays: Vec<Scale>,
-    /// The scales that are no arrays, with their lengths.
-    pub(super) bare: BTreeMap<CString, u64>,
+    /// The scales that are no arrays, with their lengths, and whether they grow without limit.
+    pub(super) bare: BTreeMap<CString, (u64, bool)>,
 }
 
 /// Finds the arrays whose dimensions all have scales. `netcdf`: dimensions that no array has values
@@ -63,7 +63,7 @@ pub(super) fn plan(plan: &Plan, options: &WriteOptions, netcdf: bool) -> Scales 
     if options.no_metadata {
         return Scales::default();
     }
-    let mut bare: BTreeMap<CString, u64> = BTreeMap::new();
+    let mut bare: BTreeMap<CString, (u64, bool)> = BTreeMap::new();
     let groups: HashSet<&str> = plan
         .arrays
         .iter()
@@ -117,7 +117,8 @@ pub(super) fn plan(plan: &Plan, options: &WriteOptions, netcdf: bool) -> Scales 
             let path = CString::new(format!("/{full}"))
                 .ok()
                 .filter(|_| !groups.contains(full.as_str()))?;
-            made.push((path.clone(), shape[d]));
+            let most = meta.details.max_shape.as_ref().filter(|most| most.len() == shape.len());
+            made.push((path.clone(), (shape[d], most.is_some_and(|most| most[d].is_none()))));
             Some(path)
         };
         let scales: Option<Vec<CString>> =
@@ -135,13 +136,19 @@ pub(super) fn plan(plan: &Plan, options: &WriteOptions, netcdf: bool) -> Scales 
 }
 
 /// Makes a dimension without values as netCDF does.
-fn make_bare(lib: &Library, file: &Id, path: &CString, length: u64) -> Result<()> {
-    let space = lib.new_space(Some(&[length]), None)?;
+fn make_bare(lib: &Library, file: &Id, path: &CString, (length, grows): (u64, bool)) -> Result<()> {
+    let most = if grows { ffi::UNLIMITED } else { length };
+    let space = lib.new_space(Some(&[length]), Some(&[most]))?;
     let kind = lib.copy_type(lib.H5T_IEEE_F32LE())?;
-    let (default, at) = (ffi::DEFAULT, path.as_ptr());
-    // SAFETY: open handles, and a path that ends with a zero byte.
+    let (default, at, chunk) = (ffi::DEFAULT, path.as_ptr(), 1024);
+    // SAFETY: open handles, one dimension, and a path that ends with a zero byte.
     let data = unsafe {
-        lib.H5Dcreate2(file.raw(), at, kind.raw(), space.raw(), default, default, default)
+        let create =
+            Id::new(lib.H5Pcreate(lib.H5P_CLS_DATASET_CREATE()), "cannot make a dimension")?;
+        if grows {
+            library::check(lib.H5Pset_chunk(create.raw(), 1, &chunk), "cannot make a dimension")?;
+        }
+        lib.H5Dcreate2(file.raw(), at, kind.raw(), space.raw(), default, create.raw(), default)
     };
     let data = Id::new(data, "cannot make a dimension")?;
     text_attribute(lib, &data, c"NAME", format!("{BARE}{length:10}\0").as_bytes())

@@ -24,7 +24,9 @@ pub(super) fn leaves(lib: &Library, kind: &Id, reference_bytes: usize) -> Result
     let mut found = Vec::new();
     flatten_type(lib, kind, &TypeLeaf::default(), 0, &mut found)?;
     for leaf in &mut found {
-        if let ElementType::Variable { bytes } = &mut leaf.kind {
+        if let ElementType::Variable { bytes } | ElementType::Sequence { bytes, .. } =
+            &mut leaf.kind
+        {
             *bytes = reference_bytes;
         }
     }
@@ -139,10 +141,30 @@ fn plain(lib: &Library, kind: &Id, class: c_int, bytes: usize) -> Result<Plain> 
         ffi::REFERENCE => {
             refused("references to objects or regions have no meaning outside of their file")
         }
-        ffi::VLEN => refused("variable-length sequences are not supported"),
+        ffi::VLEN => sequence(lib, kind, bytes),
         ffi::TIME => refused("the type class H5T_TIME is not supported"),
         other => refused(&format!("the type class {other} is not known")),
     }
+}
+
+/// Sequences of numbers. What is in others is not looked at: they may be nested without end.
+fn sequence(lib: &Library, kind: &Id, bytes: usize) -> Result<Plain> {
+    let base = Id::new(lib.H5Tget_super(kind.raw()), "a sequence type is damaged")?;
+    let (class, size) = (lib.H5Tget_class(base.raw()), lib.H5Tget_size(base.raw()));
+    if size == 0 {
+        return Err(library::failure("a sequence type is damaged"));
+    }
+    let item = match class {
+        ffi::INTEGER | ffi::BITFIELD | ffi::FLOAT | ffi::COMPLEX | ffi::ENUM => {
+            plain(lib, &base, class, size)?.map(|(kind, _)| kind)
+        }
+        ffi::COMPOUND => match complex(lib, &base)? {
+            Some(part) => Ok(ElementType::Complex(part)),
+            None => Err("variable-length sequences of records are not supported".into()),
+        },
+        _ => Err("variable-length sequences of other values than numbers are not supported".into()),
+    };
+    Ok(item.map(|item| (ElementType::Sequence { bytes, item: Box::new(item) }, None)))
 }
 
 fn enumeration(lib: &Library, kind: &Id, bytes: usize) -> Result<Plain> {

@@ -141,8 +141,11 @@ fn items_of(values: &Values) -> impl Iterator<Item = &[u8]> + Clone {
 }
 
 fn unsupported(what: &str, name: &str) -> Error {
-    Error::refused(format!("the {what} '{name}' is not supported"))
+    Error::refused(format!("the {what} '{name}' is not supported")).hint(LEAVE_OUT)
 }
+
+/// What to do about an array that is not supported.
+const LEAVE_OUT: &str = "leave it out with -x, or all such arrays with --skip-unsupported";
 
 fn text<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
     config.get(key).and_then(Value::as_str)
@@ -292,10 +295,28 @@ pub fn v2(
             "vlen-bytes" if i == 0 && *data_type == DataType::Object => {
                 objects = Some(DataType::Binary);
             }
+            "vlen-array" if i == 0 && *data_type == DataType::Object => {
+                if spec.shape.len() != 1 {
+                    return Err(Error::refused(format!(
+                        "lists of {} dimensions are not supported",
+                        spec.shape.len()
+                    ))
+                    .hint(LEAVE_OUT));
+                }
+                objects = Some(DataType::list_of(config.get("dtype").unwrap_or(&Value::Null))?);
+            }
+            "json2" | "msgpack2" | "categorize" => {
+                let hint = format!("write it as numbers or text with zarr-python; or {LEAVE_OUT}");
+                return Err(Error::refused(format!(
+                    "the elements are objects, stored with the filter '{id}', which is not supported"
+                ))
+                .hint(hint));
+            }
             "pickle" | "dill" => {
                 return Err(Error::refused(format!(
                     "the objects are stored with the filter '{id}', which would run code"
-                )));
+                ))
+                .hint(LEAVE_OUT));
             }
             // What it takes away is gone.
             "bitround" => {}

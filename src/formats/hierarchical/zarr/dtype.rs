@@ -24,6 +24,13 @@ pub enum DataType {
     Text,
     /// Bytes of any length.
     Binary,
+    /// Lists of any length.
+    List {
+        /// Of these.
+        dtype: Dtype,
+        /// Big-endian.
+        big: bool,
+    },
     /// numpy objects (v2): a filter says what they are.
     Object,
 }
@@ -83,6 +90,21 @@ impl Field {
 }
 
 impl DataType {
+    /// Lists of what a v2 `dtype` names.
+    ///
+    /// # Errors
+    /// Refused where that is no number.
+    pub fn list_of(value: &Value) -> Result<DataType> {
+        if let DataType::Fixed { fields, .. } = v2(value)?
+            && let [Field { kind: ElementType::Plain(dtype), name, big, .. }] = &fields[..]
+            && name.is_empty()
+            && *dtype != Dtype::Bool
+        {
+            return Ok(DataType::List { dtype: *dtype, big: *big });
+        }
+        Err(unknown(&format!("list of {value}")))
+    }
+
     fn one(kind: ElementType, size: usize, big: bool) -> DataType {
         DataType::Fixed {
             size,
@@ -332,7 +354,7 @@ pub fn fill(element: &DataType, value: &Value) -> Result<Vec<u8>> {
             _ if is_zero => Ok(Vec::new()),
             _ => Err(wrong()),
         },
-        DataType::Binary | DataType::Object => {
+        DataType::Binary | DataType::Object | DataType::List { .. } => {
             if is_zero {
                 Ok(Vec::new())
             } else {

@@ -15,6 +15,7 @@ use crate::codec::decompress::Wrapper;
 use crate::error::{Error, Result};
 use crate::format::WriteOptions;
 use crate::formats::hierarchical::chunk_shape;
+use crate::model::json_float;
 use crate::model::{
     ArrayMeta, Attributes, Categories, CategoryKind, Dtype, Logical, TimeUnit, checked_product,
 };
@@ -86,6 +87,8 @@ pub struct Layout {
     dtype: Dtype,
     logical: Logical,
     attributes: Attributes,
+    /// The value of elements that were never written, where it is not the usual one.
+    fill: Option<Value>,
     /// What xarray is not shown of them.
     pub hidden: Option<Value>,
     /// How the chunks are stored, where they are those of another file.
@@ -119,6 +122,9 @@ pub struct Rules<'a> {
     pub marks: Marks,
     /// Whether the arrays come from netCDF.
     pub netcdf: bool,
+    /// Whether the values of elements that were never written are kept. To xarray those of v2 are
+    /// missing ones, which they are not in other formats.
+    pub keeps_fill: bool,
 }
 
 impl Layout {
@@ -163,6 +169,10 @@ impl Layout {
             },
             coded,
             attributes,
+            fill: meta
+                .fill_value()
+                .filter(|_| rules.keeps_fill)
+                .and_then(|fill| fill_json(fill, meta.dtype, version)),
             hidden,
             elsewhere: None,
         })
@@ -221,7 +231,7 @@ impl Layout {
             "compressor": compressor,
             "filters": filters,
             // Of text there is none: xarray would take an empty text for a missing one.
-            "fill_value": marked.unwrap_or(Value::Null),
+            "fill_value": marked.or_else(|| self.fill.clone()).unwrap_or(Value::Null),
             "order": "C",
             "dimension_separator": ".",
         });
@@ -242,7 +252,8 @@ impl Layout {
     }
 
     fn v3_document(&self) -> Value {
-        let (data_type, fill) = self.v3_dtype();
+        let (data_type, usual) = self.v3_dtype();
+        let fill = self.fill.clone().unwrap_or(usual);
         let to_bytes = match self.logical {
             Logical::Text => json!({"name": "vlen-utf8", "configuration": {}}),
             Logical::Binary => json!({"name": "vlen-bytes", "configuration": {}}),
@@ -355,6 +366,37 @@ impl Layout {
             }
         }
     }
+}
+
+/// A little-endian number or boolean as JSON.
+pub(super) fn number_json(bytes: &[u8], dtype: Dtype) -> Option<Value> {
+    if dtype == Dtype::Bool {
+        return Some(bytes.first().is_some_and(|b| *b != 0).into());
+    }
+    let Some(range) = dtype.integer_range() else { return json_float::to_json(dtype, bytes) };
+    let is_negative = *range.start() < 0 && bytes.last().is_some_and(|b| b & 0x80 != 0);
+    let mut wide = [if is_negative { 0xff } else { 0 }; 8];
+    wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(match is_negative {
+        true => i64::from_le_bytes(wide).into(),
+        false => u64::from_le_bytes(wide).into(),
+    })
+}
+
+/// The value of elements that were never written, as metadata have it; `None` where they have no
+/// form for it.
+fn fill_json(bytes: &[u8], dtype: Dtype, version: u8) -> Option<Value> {
+    let fill = match dtype {
+        Dtype::C64 | Dtype::C128 if version == 3 => {
+            let part = if dtype == Dtype::C64 { Dtype::F32 } else { Dtype::F64 };
+            let (re, im) = bytes.split_at_checked(part.item_bytes() as usize)?;
+            json!([number_json(re, part)?, number_json(im, part)?])
+        }
+        _ => number_json(bytes, dtype)?,
+    };
+    // In v2 the bits of a NaN have no form.
+    let is_hex = fill.as_str().is_some_and(|text| text.starts_with("0x"));
+    (version == 3 || !is_hex).then_some(fill)
 }
 
 /// Dimension names that mean nothing, and clash with no other array's. They are left out when they

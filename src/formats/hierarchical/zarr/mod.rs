@@ -20,9 +20,9 @@
 //! may produce, so that damaged or hostile chunks end in an error, never in a full memory. Read:
 //! blosc, zstd, gzip, zlib, bz2, lz4, lzma; shuffle, delta, fixedscaleoffset, quantize, astype,
 //! packbits, bitround; crc32, crc32c, adler32, fletcher32; transpose and F order; sharding (only
-//! the inner chunks that are needed are read); vlen-utf8 and vlen-bytes.
+//! the inner chunks that are needed are read); vlen-utf8, vlen-bytes and vlen-array.
 //!
-//! Refused by name: pickled objects (never run), json2, msgpack2, vlen-array, categorize, zfpy,
+//! Refused by name: pickled objects (never run), json2, msgpack2, categorize, zfpy,
 //! pcodec, jenkins_lookup3, grids that are not regular, storage transformers, raw bytes (`|V8`,
 //! `r64`).
 

@@ -8,7 +8,8 @@ use super::codecs::{self, ChunkCodecs, ChunkSpec};
 use super::dtype::{self, DataType, ElementType, dims};
 use super::objects::{ChunkKeys, ObjectPieces};
 use super::store::Store;
-use crate::array::{ArrayMap, Grid};
+use crate::array::element::Convert;
+use crate::array::{ArrayMap, Element, Grid};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Attributes, Dtype, Facts, Logical, checked_product};
 
@@ -256,6 +257,15 @@ impl Info {
                 let facts = Facts { stored_dtype, ..facts };
                 vec![(whole(Dtype::U8, Logical::Text, facts), Some(map.clone()))]
             }
+            DataType::List { dtype, big } => {
+                let value = dtype.item_bytes() as usize;
+                let parts = if dtype.is_complex() { 2 } else { 1 };
+                let unit = if *big { value / parts } else { 1 };
+                let element =
+                    Element { convert: Convert::Items { value, unit }, ..map.element.clone() };
+                let map = ArrayMap { element, ..map.clone() };
+                vec![(whole(*dtype, Logical::List, facts), Some(map))]
+            }
             DataType::Binary | DataType::Object => {
                 vec![(whole(Dtype::U8, Logical::Binary, facts), Some(map.clone()))]
             }
@@ -285,6 +295,7 @@ impl Info {
                     }
                     let is_read = meta.details.error.is_none();
                     let map = ArrayMap { element: field.element(*size), ..map.clone() };
+                    meta.set_fill(map.fill_value());
                     (meta, is_read.then_some(map))
                 })
                 .collect(),

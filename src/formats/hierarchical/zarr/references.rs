@@ -15,13 +15,12 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::consolidate;
-use super::layout::{Elsewhere, Layout, RECORD_CHUNKS};
+use super::layout::{Elsewhere, Layout, RECORD_CHUNKS, number_json};
 use super::store::MARKERS;
 use super::target::Target;
 use super::write::layouts;
 use crate::error::{Error, Result};
 use crate::format::{StoredArray, StoredCodec, StoredItem, Summary, WriteOptions};
-use crate::model::json_float;
 use crate::model::{ArrayMeta, Dtype, Plan, checked_product};
 use crate::storage::Location;
 
@@ -231,19 +230,7 @@ fn fill(bytes: &[u8], dtype: Dtype, big_endian: bool) -> Option<Value> {
     if big_endian {
         bytes.reverse();
     }
-    if dtype == Dtype::Bool {
-        return Some(json!(bytes.first().is_some_and(|b| *b != 0)));
-    }
-    let Some(range) = dtype.integer_range() else {
-        return json_float::to_json(dtype, &bytes);
-    };
-    let is_negative = *range.start() < 0 && bytes.last().is_some_and(|b| b & 0x80 != 0);
-    let mut wide = [if is_negative { 0xff } else { 0 }; 8];
-    wide.get_mut(..bytes.len())?.copy_from_slice(&bytes);
-    Some(match is_negative {
-        true => json!(i64::from_le_bytes(wide)),
-        false => json!(u64::from_le_bytes(wide)),
-    })
+    number_json(&bytes, dtype)
 }
 
 /// A codec by its name in numcodecs; levels are those of their defaults, for they do not matter to

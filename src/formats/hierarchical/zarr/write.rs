@@ -43,6 +43,7 @@ pub fn layouts(plan: &Plan, options: &WriteOptions) -> (Vec<Layout>, Vec<Error>)
         is_asked,
         marks: Marks::of(plan),
         netcdf: netcdf::is_netcdf(plan),
+        keeps_fill: version == 3 || plan.format == "zarr",
     };
     for meta in &plan.arrays {
         match Layout::new(meta, &rules) {
