@@ -319,3 +319,47 @@ fn a_table_becomes_a_file_for_each_column() {
     assert!(list("out/a.npy").contains("int64\t2\t"), "{}", list("out/a.npy"));
     assert!(list("out/b.npy").contains("float64\t2\t"), "{}", list("out/b.npy"));
 }
+
+#[test]
+fn an_index_keeps_its_place_under_another_name() {
+    let s = Scratch::new();
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![5, 6]));
+    let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let pandas = r#"{"index_columns": ["k"], "columns": [
+        {"name": "v", "field_name": "v", "pandas_type": "int64", "metadata": null},
+        {"name": "k", "field_name": "k", "pandas_type": "int64", "metadata": null}]}"#;
+    let field = |name: &str| Field::new(name, DataType::Int64, true);
+    let metadata = std::collections::HashMap::from([("pandas".to_string(), pandas.to_string())]);
+    let schema = Arc::new(Schema::new_with_metadata(vec![field("v"), field("k")], metadata));
+    let batch = RecordBatch::try_new(schema.clone(), vec![values, keys]).unwrap();
+    let mut writer = arrow_ipc::writer::FileWriter::try_new(Vec::new(), &schema).unwrap();
+    writer.write(&batch).unwrap();
+    std::fs::write(s.join("t.arrow"), writer.into_inner().unwrap()).unwrap();
+    let out = at(&s, "o.arrow");
+    npk(&["convert", &at(&s, "t.arrow"), &out, "--rename", "k=key"]);
+    let pandas: serde_json::Value =
+        serde_json::from_str(&read(&out).schema().metadata()["pandas"]).unwrap();
+    assert_eq!(pandas["index_columns"], serde_json::json!(["key"]));
+    assert_eq!(pandas["columns"][1]["field_name"], "key");
+    assert_eq!(
+        (&pandas["columns"][1]["name"], &pandas["columns"][0]["name"]),
+        (&"key".into(), &"v".into())
+    );
+    npk(&["convert", &at(&s, "t.arrow"), &out, "-f", "-x", "k"]);
+    let pandas: serde_json::Value =
+        serde_json::from_str(&read(&out).schema().metadata()["pandas"]).unwrap();
+    assert_eq!(pandas["index_columns"], serde_json::json!([]));
+}
+
+#[test]
+fn metadata_of_a_column_stays_where_parquet_has_another_type() {
+    let s = Scratch::new();
+    let t: ArrayRef = Arc::new(arrow_array::TimestampSecondArray::from(vec![1]));
+    let unit = std::collections::HashMap::from([("unit".to_string(), "x".to_string())]);
+    let field = Field::new("t", t.data_type().clone(), true).with_metadata(unit.clone());
+    let file = fields(&s, "t.arrow", vec![field], &[("t", t)]);
+    let (stored, back) = (at(&s, "t.parquet"), at(&s, "back.arrow"));
+    npk(&["convert", &file, &stored]);
+    npk(&["convert", &stored, &back]);
+    assert_eq!(*read(&back).schema().field(0).metadata(), unit);
+}

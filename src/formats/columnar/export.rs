@@ -268,7 +268,8 @@ fn schema_metadata(
     let pandas = table.and_then(|t| t.metadata.get("pandas")?.as_str());
     if let Some(pandas) = pandas.filter(|_| !options.no_metadata) {
         let headers: HashSet<&str> = columns.iter().map(|c| c.field().name().as_str()).collect();
-        metadata.insert("pandas".into(), pandas_for(pandas, &headers));
+        let pandas = table.and_then(|t| renamed_index(pandas, t)).unwrap_or(pandas.to_string());
+        metadata.insert("pandas".into(), pandas_for(&pandas, &headers));
     }
     metadata
 }
@@ -283,6 +284,38 @@ fn name_blanks(order: &mut [(usize, String)], plan: &Plan) {
             .filter(|(_, header)| header.is_empty())
             .for_each(|(array, header)| header.clone_from(&plan.arrays[*array].name));
     }
+}
+
+/// pandas' schema metadata with the names that the columns of its index have now, where some have
+/// another one.
+fn renamed_index(text: &str, table: &Table) -> Option<String> {
+    let mut json: serde_json::Value = serde_json::from_str(text).ok()?;
+    let header = |array: &String| {
+        table.columns.iter().find(|c| c.array == *array).map(|c| c.header.as_str())
+    };
+    let now: Vec<&str> = table.index.iter().filter_map(header).collect();
+    let named = json.get("index_columns")?.as_array()?.iter();
+    let old: Vec<String> = named.filter_map(|v| v.as_str().map(str::to_string)).collect();
+    if old.len() != now.len() || old == now {
+        return None;
+    }
+    let names: HashMap<&str, &str> = old.iter().map(String::as_str).zip(now).collect();
+    let rename = |name: &mut serde_json::Value| {
+        if let Some(new) = name.as_str().and_then(|old| names.get(old)) {
+            *name = (*new).into();
+        }
+    };
+    json.get_mut("index_columns")?.as_array_mut()?.iter_mut().for_each(rename);
+    for column in json.get_mut("columns")?.as_array_mut()? {
+        let is_index = column
+            .get("field_name")
+            .and_then(|n| n.as_str())
+            .is_some_and(|n| names.contains_key(n));
+        for key in ["name", "field_name"] {
+            column.get_mut(key).filter(|_| is_index).into_iter().for_each(rename);
+        }
+    }
+    Some(json.to_string())
 }
 
 /// pandas' schema metadata without the columns that are gone.

@@ -61,7 +61,9 @@ pub(super) fn levels(column: &TypePtr, reading: &FieldRef, path: &[usize]) -> Re
 /// The field as it is read: Parquet's type, or the recorded Arrow type where that only refines it.
 pub(super) fn refined(base: &FieldRef, recorded: Option<&FieldRef>) -> FieldRef {
     let Some(recorded) = recorded else { return plain(base) };
-    let Some(t) = refined_type(base.data_type(), recorded.data_type()) else { return plain(base) };
+    let Some(t) = refined_type(base.data_type(), recorded.data_type()) else {
+        return plain_with(base, recorded);
+    };
     let mut metadata = recorded.metadata().clone();
     for key in [EXTENSION, EXTENSION_METADATA] {
         if let Some(value) = base.metadata().get(key).filter(|_| !metadata.contains_key(key)) {
@@ -73,6 +75,16 @@ pub(super) fn refined(base: &FieldRef, recorded: Option<&FieldRef>) -> FieldRef 
         field = field.with_dict_is_ordered(ordered);
     }
     Arc::new(field)
+}
+
+/// Parquet's type, with what was recorded of the column beside its type.
+fn plain_with(base: &FieldRef, recorded: &FieldRef) -> FieldRef {
+    let field = plain(base);
+    let mut metadata = recorded.metadata().clone();
+    // The meaning of another type.
+    [EXTENSION, EXTENSION_METADATA].iter().for_each(|key| _ = metadata.remove(key));
+    metadata.extend(field.metadata().iter().map(|(key, value)| (key.clone(), value.clone())));
+    Arc::new(field.as_ref().clone().with_metadata(metadata))
 }
 
 /// Without the crate's own metadata (`PARQUET:field_id`).
