@@ -262,7 +262,18 @@ fn codes_get_as_wide_as_joined_categories_need() {
     }
     let wide = DataType::Dictionary(Box::new(DataType::Int16), Box::new(DataType::Utf8));
     assert_eq!(read(&at(&s, "o.arrow")).column(0).data_type(), &wide);
-    // Where they are few the type stays.
+    // Where they are few the type stays, also where only the rows are counted.
+    let few = |part: usize| {
+        let kinds = coded(&[Some(0), Some(1)], &[["a", "b"], ["c", "d"]][part]);
+        let file = arrow(&s, "few.arrow", &[("c", kinds)]);
+        let stored = at(&s, &format!("{part}.parquet"));
+        npk(&["convert", &file, &stored]);
+        stored
+    };
+    let joined = at(&s, "few.arrow");
+    npk(&["convert", &few(0), &few(1), &joined, "-f", "--concat"]);
+    let kept = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+    assert_eq!(read(&joined).column(0).data_type(), &kept);
     let same = at(&s, "same.arrow");
     npk(&["convert", &a, &a, &same, "--concat"]);
     let narrow = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));

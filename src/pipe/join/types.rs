@@ -101,13 +101,18 @@ pub(super) fn widen(meta: &mut ArrayMeta, metas: &[&ArrayMeta], merged: &[Arc<Me
 /// one where that has too few codes for all their categories, as far as they are known.
 fn code_dtype(metas: &[&ArrayMeta], merged: &Merged) -> Option<Dtype> {
     let widest = metas.iter().map(|meta| meta.dtype).max_by_key(|d| codes(*d))?;
-    let unknown = |meta: &&&ArrayMeta| match &meta.logical {
-        Logical::Dictionary { categories, .. } => !categories.is_whole(),
-        _ => false,
+    let whole = |meta: &&ArrayMeta| match &meta.logical {
+        Logical::Dictionary { categories, .. } if categories.is_whole() => {
+            Some(categories.len() as u64)
+        }
+        _ => None,
     };
-    let most = |meta: &&ArrayMeta| codes(meta.dtype).min(meta.rows.unwrap_or(u64::MAX));
-    let known = merged.categories.len() as u64;
-    let needed = metas.iter().filter(unknown).map(most).fold(known, u64::saturating_add);
+    // Where only reading tells them, a row has one at most.
+    let most = |meta: &ArrayMeta| codes(meta.dtype).min(meta.rows.unwrap_or(u64::MAX));
+    let needed = match metas.iter().all(|meta| whole(meta).is_some()) {
+        true => merged.categories.len() as u64,
+        false => metas.iter().map(|m| whole(m).unwrap_or(most(m))).fold(0, u64::saturating_add),
+    };
     let wider = match widest {
         Dtype::I8 => &[Dtype::I8, Dtype::I16, Dtype::I32][..],
         Dtype::U8 => &[Dtype::U8, Dtype::U16, Dtype::U32],
