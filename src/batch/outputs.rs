@@ -436,7 +436,8 @@ fn format_holds_many(format: &dyn Format) -> bool {
 }
 
 /// The names of the arrays that become a file each: of a source of several, for a format that holds
-/// one, or a table that they do not make; with `--layout columns` also of the columns of a table.
+/// one, or a table that they do not make; where one array is held, with `--layout columns` also of
+/// the columns of a table.
 /// What cannot be opened is reported when its turn comes.
 fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> Option<Vec<String>> {
     if format_holds_many(format) || path == "-" {
@@ -453,7 +454,9 @@ fn one_file_each(job: &ConvertContext<'_>, path: &str, format: &dyn Format) -> O
     let chosen = chosen(opened.flow, &job.args.choose).ok()?;
     let arrays = &chosen.plan().arrays;
     // The columns of a table may be one array, unless it was said that they are not.
-    if arrays.len() < 2 || table && job.layout != Layout::Columns {
+    let holds_one = format.spec().writes.is_some_and(|w| w.arrays == Arrays::One);
+    let cut = holds_one && job.layout == Layout::Columns;
+    if arrays.len() < 2 || table && !cut {
         return None;
     }
     Some(arrays.iter().map(|a| a.name.clone()).collect())
