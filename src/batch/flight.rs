@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// What a file in flight may hold besides the budget: the head of an object, what is on its way.
-const FILE_BYTES: u64 = 4 << 20;
+/// What a remote file in flight may hold besides the budget: the head of an object, what is on its
+/// way.
+const REMOTE_FILE_BYTES: u64 = 4 << 20;
+/// What a local one may hold, which is decoded and encoded all the time.
+const LOCAL_FILE_BYTES: u64 = 8 << 20;
 /// Connections that a server or a machine bears.
 const MAX_FILES: usize = 256;
 /// How many wait for the network at first, and how long it is watched before there are more.
@@ -21,7 +24,8 @@ pub(crate) struct Flight {
 
 impl Flight {
     pub(crate) fn new(jobs: usize, remote: bool, memory_bytes: u64, units: u64) -> Flight {
-        let by_memory = usize::try_from(memory_bytes / FILE_BYTES).unwrap_or(usize::MAX);
+        let file_bytes = if remote { REMOTE_FILE_BYTES } else { LOCAL_FILE_BYTES };
+        let by_memory = usize::try_from(memory_bytes / file_bytes).unwrap_or(usize::MAX);
         let most = match remote {
             true => by_memory.clamp(jobs, MAX_FILES.max(jobs)),
             false => jobs.min(by_memory.max(1)),

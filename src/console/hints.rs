@@ -85,7 +85,8 @@ mod tests {
         let other = "write a local file: npk convert a b --if-exists skip";
         assert_eq!(taken("verify", other).as_deref(), Some(other));
         let text = "--dtype casts it, -x leaves it out";
-        assert_eq!(taken("list", text), None);
+        assert_eq!(taken("edit", text), None);
+        assert_eq!(taken("verify", text).as_deref(), Some("--dtype casts it"));
         let iconv = "convert the file first, for example: iconv -f latin1 -t utf-8";
         assert_eq!(taken("verify", iconv).as_deref(), Some(iconv));
     }
