@@ -86,6 +86,8 @@ format:
 lint: tools
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --manifest-path python/Cargo.toml --target-dir target --all-targets -- -D warnings
+	$(CARGO) check --locked --no-default-features
+	$(CARGO) check --locked --no-default-features --features parquet,remote
 
 docs: tools
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --no-deps --lib

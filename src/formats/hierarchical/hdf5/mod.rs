@@ -152,8 +152,10 @@ impl Format for Hdf5 {
     }
     fn open(&self, at: &Location, options: &ReadOptions) -> Result<Box<dyn Source>> {
         #[cfg(feature = "hdf5")]
-        let memory = options.resources.memory_bytes();
-        return open::open(at, options).map(|s| crate::array::text_codes::coded(s, memory));
+        {
+            let memory = options.resources.memory_bytes();
+            open::open(at, options).map(|s| crate::array::text_codes::coded(s, memory))
+        }
         #[cfg(not(feature = "hdf5"))]
         {
             let _ = (at, options);
