@@ -12,10 +12,10 @@ use crate::error::Result;
 use crate::format::{Emit, Encode, ReadRows};
 use crate::model::{Chunk, CommonRows, Plan};
 
-/// A column of which no more than this is unpacked at a time, beside the others,
+/// A column is little where no more than this of it is unpacked at a time, beside the others.
 const LITTLE_BYTES: u64 = 128 << 10;
 
-/// and of which there are so many parts at least before the source's own next cut.
+/// A column comes in many parts where there are at least so many before the source's own next cut.
 const MANY_PARTS: u64 = 4;
 
 /// On the disk there are so many times the bytes of rows that wait for each other, at most.

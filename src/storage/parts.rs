@@ -420,7 +420,8 @@ fn each_file(root: &Path, each: &mut dyn FnMut(&str, u64) -> Result<()>) -> Resu
 /// Takes away the notes of an output that is whole, which whoever finished it could not.
 pub fn tidy(at: &Location) {
     let committed = |parts: &Parts| -> Result<bool> {
-        // Before its first note a share is only about to begin.
+        // The plan goes last: where there is none, only the folder may be left, and a file beside it
+        // is the first note of a share that begins.
         Ok(parts.is_committed()? && (parts.note(PLAN)?.is_some() || parts.notes()?.is_empty()))
     };
     let tidied = || -> Result<()> {

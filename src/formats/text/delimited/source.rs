@@ -353,7 +353,6 @@ fn column_headers<C: AsRef<[u8]>>(cells: &[C]) -> Result<Vec<String>> {
     cells.iter().enumerate().map(name).collect()
 }
 
-/// The type asked for each column, and whether by its name.
 /// Which columns are arrays that are chosen.
 fn wanted(options: &ReadOptions, names: &[Option<String>], shown: &[&str]) -> Vec<bool> {
     let chosen = options.choice.as_ref().map(|choice| choice.of(shown));
@@ -361,6 +360,7 @@ fn wanted(options: &ReadOptions, names: &[Option<String>], shown: &[&str]) -> Ve
     (0..names.len()).map(|i| names[i].is_some() && is_chosen(i)).collect()
 }
 
+/// The type asked for each column, and whether by its name.
 fn asked_dtypes(dtypes: &[(Option<String>, Dtype)], names: &[&str]) -> Vec<Asked> {
     let for_all = dtypes
         .iter()

@@ -80,11 +80,13 @@ impl ParquetSource {
 
 /// A note on a column whose type in Parquet Arrow has not.
 fn lacking(root: &Root, options: &ReadOptions) -> Option<String> {
+    let lacking = root.lacking?;
     let (name, field) = (root.refined.name(), &root.refined);
     let chosen = |choice: &Choice| choice.of(&[name])[0] || choice.reaches(name, field);
-    let wanted = !options.names_only && options.choice.as_ref().is_none_or(chosen);
+    if options.names_only || !options.choice.as_ref().is_none_or(chosen) {
+        return None;
+    }
     let kind = arrow_model::type_name(field.data_type());
-    let lacking = root.lacking.filter(|_| wanted)?;
     Some(format!("{name}: it holds Parquet's type {lacking}, which is read as {kind}"))
 }
 
