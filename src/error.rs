@@ -50,6 +50,13 @@ struct Inner {
     more: Vec<Error>,
 }
 
+/// The hint on an array that npk cannot take.
+pub(crate) const SKIP_ARRAY: &str =
+    "leave it out with -x, or all such arrays with --skip-unsupported";
+/// The hint on a column of a table that npk cannot take.
+pub(crate) const SKIP_COLUMN: &str =
+    "leave the column out with -x, or all such columns with --skip-unsupported";
+
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit as ArrowUnit};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SKIP_COLUMN};
 use crate::model::nested::type_name;
 use crate::model::{ArrayMeta, Categories, CategoryKind, Decimals, Dtype, Logical, TimeUnit};
 
@@ -121,7 +121,7 @@ pub fn leaf_type(field: &Field) -> Result<LeafType> {
     let (dtype, logical) = element_type(&element)?;
     if !levels.is_empty() && (logical.is_var() || matches!(logical, Logical::Dictionary { .. })) {
         return Err(Error::refused(format!("lists of {} are not supported", type_name(&element)))
-            .hint("leave the column out with -x, or all such columns with --skip-unsupported"));
+            .hint(SKIP_COLUMN));
     }
     Ok(LeafType { levels, element, dtype, logical })
 }
@@ -255,7 +255,7 @@ pub fn element_type(t: &DataType) -> Result<(Dtype, Logical)> {
                 "a column of type {} is not supported",
                 type_name(other)
             ))
-            .hint("leave the column out with -x, or all such columns with --skip-unsupported"));
+            .hint(SKIP_COLUMN));
         }
     })
 }
@@ -307,6 +307,6 @@ pub fn settle_lists(
         Err(Error::refused(
             "lists of different lengths are supported for one level of plain numbers",
         )
-        .hint("leave the column out with -x, or all such columns with --skip-unsupported"))
+        .hint(SKIP_COLUMN))
     }
 }

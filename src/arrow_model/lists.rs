@@ -8,7 +8,7 @@ use arrow_select::take::take;
 
 use super::leaves::Level;
 use super::values::{failed, fixed_buffer, mask};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SKIP_COLUMN};
 use crate::model::nested::type_name;
 use crate::model::{ArrayMeta, Chunk, Values};
 
@@ -85,8 +85,7 @@ pub fn first_inner_null(array: &ArrayRef) -> Option<usize> {
 
 /// The refusal of a null inside a list.
 pub fn inner_null(row: u64) -> Error {
-    Error::refused(format!("row {row} holds a list with a null in it"))
-        .hint("leave the column out with -x, or all such columns with --skip-unsupported")
+    Error::refused(format!("row {row} holds a list with a null in it")).hint(SKIP_COLUMN)
 }
 
 /// The first row that is valid itself but has a null among its `per_row` elements.

@@ -8,7 +8,7 @@ use super::dictionary::{Dictionaries, dictionary_values};
 use super::leaves::{LeafType, Level};
 use super::lists::{first_null_of_valid, fixed_values, inner_null, ragged};
 use super::values::{blank, decimal_buffer, failed, fixed_buffer, mask, var_values};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SKIP_COLUMN};
 use crate::model::{ArrayMeta, Chunk, Logical, Values};
 
 /// The leaf of a column's array. `path` are the fields of its structs. Where a struct is null as a
@@ -46,7 +46,7 @@ pub fn descend(array: &ArrayRef, path: &[usize], merges: bool) -> Result<ArrayRe
 /// The refusal of a struct that is null as a whole.
 pub fn null_struct() -> Error {
     Error::refused("a struct of this column is null as a whole, which its fields cannot express")
-        .hint("leave the column out with -x, or all such columns with --skip-unsupported")
+        .hint(SKIP_COLUMN)
 }
 
 /// Turns the array of a leaf into a chunk. `meta` is the plan's array: its inner dimensions are

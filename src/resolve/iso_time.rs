@@ -1,5 +1,6 @@
 //! Dates and times in words, as ISO 8601 has them: `2020-01-31`, `2020-01-31T12:30:00.5Z`, `12:30`.
 
+use crate::model::iso8601::first_day;
 use crate::model::{Logical, TimeUnit};
 
 /// The count of a date, an instant or a time of day in this type; `None` where the text is none, or
@@ -60,7 +61,7 @@ fn number(text: &str, digits: usize) -> Option<i128> {
     if good { text.parse().ok() } else { None }
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar (Hinnant's algorithm).
+/// Days from 1970-01-01 to a day of the Gregorian calendar.
 fn days(text: &str) -> Option<i128> {
     let [year, month, day] = text.split('-').collect::<Vec<_>>()[..] else { return None };
     let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
@@ -74,10 +75,7 @@ fn days(text: &str) -> Option<i128> {
     if !(1..=last).contains(&day) {
         return None;
     }
-    let year = year - i128::from(month <= 2);
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+    Some(first_day((year - 1970) * 12 + month - 1) + day - 1)
 }
 
 /// `12:30`, `12:30:00`, `12:30:00.25` in attoseconds.

@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::error::{Error, locked};
+use crate::error::{Error, SKIP_ARRAY, locked};
 
 /// The flag that lifts the rule.
 const FLAG: &str = "--follow-external";
@@ -53,9 +53,8 @@ impl Denied {
     }
     /// The refusal: `what` names the file, as `its values are in`.
     pub(super) fn error(&self, what: &str) -> Error {
-        const SKIP: &str = "leave it out with -x, or all such arrays with --skip-unsupported";
         let (path, why, hint) = match self {
-            Denied::Missing(path) => (path, "which is missing".to_string(), SKIP.to_string()),
+            Denied::Missing(path) => (path, "which is missing".to_string(), SKIP_ARRAY.to_string()),
             Denied::Outside(path) => (
                 path,
                 "which is not below the folder of this file".to_string(),
@@ -67,10 +66,10 @@ impl Denied {
                 "copy it and the files that it names to a local folder".to_string(),
             ),
             Denied::NotRegular(path) => {
-                (path, "which is not a regular file".to_string(), SKIP.to_string())
+                (path, "which is not a regular file".to_string(), SKIP_ARRAY.to_string())
             }
             Denied::Unreadable(path, kind) => {
-                (path, format!("which cannot be opened ({kind})"), SKIP.to_string())
+                (path, format!("which cannot be opened ({kind})"), SKIP_ARRAY.to_string())
             }
         };
         Error::refused(format!("{what} {path:?}, {why}")).hint(hint)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::array::Element;
 use crate::array::element::{Convert, Field, Fill, Padding, swap_bytes};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SKIP_ARRAY};
 use crate::model::{Attributes, Categories, Dtype, Logical, TimeUnit, Values};
 
 /// A plain value inside an element: a whole element, or a field of it.
@@ -44,10 +44,6 @@ pub(super) struct Codes {
     pub(super) categories: Arc<Categories>,
     pub(super) ordered: bool,
 }
-
-/// What to do about an array that is not supported.
-pub(super) const LEAVE_OUT: &str =
-    "leave it out with -x, or all such arrays with --skip-unsupported";
 
 impl TypeLeaf {
     /// Bytes of the leaf in one element, packed.
@@ -493,7 +489,7 @@ impl ElementType {
                             first + i as u64,
                             f.bytes
                         ))
-                        .hint(LEAVE_OUT));
+                        .hint(SKIP_ARRAY));
                     };
                     if narrow {
                         out.extend_from_slice(&(value as f32).to_le_bytes());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::arrays::{Array, SharedPieces};
 use super::dataset::{Dataset, Storage};
-use super::element_type::{ElementType, LEAVE_OUT, TypeLeaf};
+use super::element_type::{ElementType, TypeLeaf};
 use super::file::OpenFile;
 use super::rows::Rows;
 use super::source::Hdf5Source;
@@ -14,7 +14,7 @@ use super::{attributes, ffi, pandas, scales};
 use crate::array::ArrayMap;
 use crate::array::reader::MapReader;
 use crate::array::source::MapSource;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SKIP_ARRAY};
 use crate::format::{ReadOptions, Source, duplicates};
 use crate::model::{ArrayMeta, Column, Logical, Plan, Table};
 use crate::storage::Location;
@@ -247,7 +247,7 @@ fn meta(dataset: &Dataset, leaf: &TypeLeaf) -> ArrayMeta {
         } else {
             format!("{why} (field {})", leaf.fields.join("."))
         };
-        details.error = Some(Arc::new(Error::refused(named).hint(LEAVE_OUT)));
+        details.error = Some(Arc::new(Error::refused(named).hint(SKIP_ARRAY)));
     } else if let Err(e) = meta.bytes() {
         meta.details.error = Some(Arc::new(e));
     }

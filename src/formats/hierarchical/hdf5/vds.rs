@@ -17,14 +17,13 @@ use super::driver::{self, Ticket};
 use super::external::file_name;
 use super::ffi;
 use super::library::{self, Id, Library};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SKIP_ARRAY};
 use crate::model::checked_product;
 
 /// Sources that are virtual themselves are followed so far.
 const MAX_DEPTH: usize = 16;
 /// Behind a last source of a numbered series, so many numbers are looked for.
 const LOOK_BEHIND: u64 = 16;
-const SKIP: &str = "leave it out with -x, or all such arrays with --skip-unsupported";
 
 /// What the check of a file's virtual datasets knows.
 pub(super) struct Checker<'a> {
@@ -123,7 +122,7 @@ impl<'a> Checker<'a> {
         let lib = self.lib;
         let key = library::key(&library::info(lib, data)?);
         if self.above.contains(&key) {
-            return Err(Error::refused("it is a source of itself").hint(SKIP));
+            return Err(Error::refused("it is a source of itself").hint(SKIP_ARRAY));
         }
         if self.above.len() >= MAX_DEPTH {
             return Err(Error::refused(format!(
@@ -241,7 +240,7 @@ impl<'a> Checker<'a> {
         })?;
         let dims = self.look_at(&data, c_name).map_err(|e| {
             let e = e.about(format!("its source {} in {}", text(name), text(in_file)));
-            if e.hint_text().is_some() { e } else { e.hint(SKIP) }
+            if e.hint_text().is_some() { e } else { e.hint(SKIP_ARRAY) }
         })?;
         let rank = library::most_dims(lib, &mapping.source)?.len();
         if mapping.all {
@@ -327,7 +326,7 @@ impl<'a> Checker<'a> {
         Err(match why {
             Some(denied) if !denied.is_missing() => denied.error("its values are in"),
             _ => Error::refused(format!("its values are in {}, which is missing", text(name)))
-                .hint(SKIP),
+                .hint(SKIP_ARRAY),
         })
     }
 }
@@ -342,7 +341,7 @@ fn missing_source(file: &[u8], dataset: &[u8], why: &str) -> Error {
         text(dataset),
         text(file)
     ))
-    .hint(SKIP)
+    .hint(SKIP_ARRAY)
 }
 
 fn short(mapping: &Mapping, dimension: usize, has: u64, needs: u64) -> Error {

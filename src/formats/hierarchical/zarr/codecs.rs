@@ -15,7 +15,7 @@ use crate::array::{ArrayMap, Element, Grid, Pieces, items};
 use crate::codec::checksum::Checksum;
 use crate::codec::decompress::{Compression, Lzma, LzmaFilter, Wrapper};
 use crate::codec::filters::{Filter, NumberType};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SKIP_ARRAY};
 use crate::format::ReadRows;
 use crate::model::{Values, checked_product};
 use crate::storage::BlobSlice;
@@ -141,11 +141,8 @@ fn items_of(values: &Values) -> impl Iterator<Item = &[u8]> + Clone {
 }
 
 fn unsupported(what: &str, name: &str) -> Error {
-    Error::refused(format!("the {what} '{name}' is not supported")).hint(LEAVE_OUT)
+    Error::refused(format!("the {what} '{name}' is not supported")).hint(SKIP_ARRAY)
 }
-
-/// What to do about an array that is not supported.
-const LEAVE_OUT: &str = "leave it out with -x, or all such arrays with --skip-unsupported";
 
 fn text<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
     config.get(key).and_then(Value::as_str)
@@ -301,12 +298,12 @@ pub fn v2(
                         "lists of {} dimensions are not supported",
                         spec.shape.len()
                     ))
-                    .hint(LEAVE_OUT));
+                    .hint(SKIP_ARRAY));
                 }
                 objects = Some(DataType::list_of(config.get("dtype").unwrap_or(&Value::Null))?);
             }
             "json2" | "msgpack2" | "categorize" => {
-                let hint = format!("write it as numbers or text with zarr-python; or {LEAVE_OUT}");
+                let hint = format!("write it as numbers or text with zarr-python; or {SKIP_ARRAY}");
                 return Err(Error::refused(format!(
                     "the elements are objects, stored with the filter '{id}', which is not supported"
                 ))
@@ -316,7 +313,7 @@ pub fn v2(
                 return Err(Error::refused(format!(
                     "the objects are stored with the filter '{id}', which would run code"
                 ))
-                .hint(LEAVE_OUT));
+                .hint(SKIP_ARRAY));
             }
             // What it takes away is gone.
             "bitround" => {}

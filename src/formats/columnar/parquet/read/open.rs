@@ -14,7 +14,7 @@ use super::roots::Root;
 use super::schema;
 use super::shared::Shared;
 use crate::arrow_model::{self, Held, MemoryLimit};
-use crate::error::{Error, Result, foreign};
+use crate::error::{Error, Result, SKIP_COLUMN, foreign};
 use crate::format::{Choice, Order, ReadOptions, Reader, Source, readable};
 use crate::formats::columnar::names::column_names;
 use crate::model;
@@ -211,7 +211,7 @@ impl Shared {
                     let error = Error::refused(
                         "its INT96 times neither fit nanoseconds nor are whole microseconds",
                     );
-                    errors.insert(c, error.hint("leave the column out with -x, or all such columns with --skip-unsupported"));
+                    errors.insert(c, error.hint(SKIP_COLUMN));
                 }
                 Err(e) => _ = errors.insert(c, e),
             }
