@@ -54,8 +54,8 @@ pub mod hierarchical {
     pub mod netcdf3;
     pub mod zarr;
 
+    mod attributes;
     mod chunk_shape;
-    mod encoding;
 }
 /// Tables as text.
 pub mod text {

@@ -32,7 +32,7 @@ use crate::array::text_codes::coded;
 use crate::array::{ArrayMap, CodecPipeline, Element, Grid};
 use crate::error::{Error, Result};
 use crate::format::{Format, Head, ReadOptions, Sniff, Source, Spec};
-use crate::formats::hierarchical::encoding::{ENCODING, decoded};
+use crate::formats::hierarchical::attributes::{DIMENSIONS, ENCODING, TYPES, decoded};
 use crate::model::json_float;
 use crate::model::{ArrayMeta, Attributes, Dtype, Facts, Logical, Plan, checked_product};
 use crate::storage::{Blob, BlobSlice, Forward, Location};
@@ -148,9 +148,6 @@ struct Cursor {
 /// About what a dimension, an attribute or a variable takes in memory, and a number of JSON.
 const ENTRY_BYTES: u64 = 256;
 const NUMBER_BYTES: u64 = 64;
-/// Attributes that npk adds.
-const TYPES: &str = "hdf5:types";
-const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
 const WINDOW_BYTES: u64 = 64 << 10;
 /// What a count of records says while a file is being written.
 const STREAMING: [u64; 2] = [u32::MAX as u64, u64::MAX];

@@ -30,11 +30,10 @@ use super::heap::{self, Heaps, Reference};
 use super::library::{self, Id, Library};
 use super::types;
 use crate::error::{Error, ErrorKind, Result};
+use crate::formats::hierarchical::attributes::TYPES;
 use crate::model::json_float;
 use crate::model::{Attributes, Dtype, checked_product};
 
-/// The attribute that holds the types of the others.
-pub(super) const TYPES: &str = "hdf5:types";
 /// The attribute that keeps the names of an enumeration's values.
 pub(super) const ENUM: &str = "hdf5:enum";
 /// The attribute that says that a dataset has no dataspace.

@@ -2,17 +2,15 @@
 
 use serde_json::Value;
 
-use super::attributes;
 use super::dataset::Dataset;
 use super::element_type::ElementType;
-use crate::formats::hierarchical::encoding::{ENCODING, decoded};
+use crate::formats::hierarchical::attributes::{DIMENSIONS, ENCODING, decoded, remove};
 use crate::model::Attributes;
 
 /// netCDF has text as characters whose last dimension is its length: they are joined, as the CF
 /// conventions have it. Those of one dimension may be one text or a text each: an encoding says
 /// that they are one.
 pub(super) fn join_characters(dataset: &mut Dataset, attributes: &mut Attributes, netcdf: bool) {
-    const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
     let rank = dataset.dims.len();
     let named = attributes
         .get(DIMENSIONS)
@@ -58,15 +56,9 @@ pub(super) fn dimension_names(path: &str, attributes: &mut Attributes) {
         _ => None,
     };
     for name in ["DIMENSION_LIST", "REFERENCE_LIST"] {
-        attributes.shift_remove(name);
-        if let Some(Value::Object(specs)) = attributes.get_mut(attributes::TYPES) {
-            specs.shift_remove(name);
-            if specs.is_empty() {
-                attributes.shift_remove(attributes::TYPES);
-            }
-        }
+        remove(attributes, name);
     }
     if let Some(names) = names {
-        attributes.insert("_ARRAY_DIMENSIONS".into(), Value::Array(names));
+        attributes.insert(DIMENSIONS.into(), Value::Array(names));
     }
 }

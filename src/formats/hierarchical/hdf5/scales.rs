@@ -20,6 +20,7 @@ use super::ffi;
 use super::library::{self, Id, Library};
 use crate::error::Result;
 use crate::format::WriteOptions;
+use crate::formats::hierarchical::attributes::DIMENSIONS;
 use crate::model::Plan;
 
 /// An array and the scales of its dimensions.
@@ -73,7 +74,7 @@ pub(super) fn plan(plan: &Plan, options: &WriteOptions, netcdf: bool) -> Scales 
     let places: std::collections::HashMap<&str, usize> =
         plan.arrays.iter().enumerate().map(|(i, a)| (a.name.as_str(), i)).collect();
     for (array, meta) in plan.arrays.iter().enumerate() {
-        let Some(Value::Array(names)) = meta.details.attributes.get("_ARRAY_DIMENSIONS") else {
+        let Some(Value::Array(names)) = meta.details.attributes.get(DIMENSIONS) else {
             continue;
         };
         let rank = if meta.scalar { 0 } else { meta.inner.len() + 1 };
@@ -87,7 +88,7 @@ pub(super) fn plan(plan: &Plan, options: &WriteOptions, netcdf: bool) -> Scales 
                 let full =
                     if group.is_empty() { name.to_string() } else { format!("{group}/{name}") };
                 if let Some(&at) = places.get(full.as_str()) {
-                    let own = plan.arrays[at].details.attributes.get("_ARRAY_DIMENSIONS");
+                    let own = plan.arrays[at].details.attributes.get(DIMENSIONS);
                     let is_scale = plan.arrays[at].inner.is_empty()
                         && own
                             .and_then(Value::as_array)

@@ -5,10 +5,11 @@ use std::ffi::{CString, c_char, c_void};
 use base64::Engine;
 use serde_json::Value;
 
-use super::attributes::{ENUM, JSON, MAX_JSON_BYTES, NULL, TYPES};
+use super::attributes::{ENUM, JSON, MAX_JSON_BYTES, NULL};
 use super::ffi::{self, H5S_class_t, H5T_cset_t, H5T_str_t};
 use super::library::{self, Id, Library};
 use crate::error::{Error, Result};
+use crate::formats::hierarchical::attributes::{DIMENSIONS, TYPES};
 use crate::model::json_float;
 use crate::model::{ArrayMeta, Attributes, Dtype, Logical};
 
@@ -165,8 +166,7 @@ pub(super) fn all(
     };
     let mut as_json = Vec::new();
     for (name, value) in attributes {
-        if matches!(name.as_str(), TYPES | ENUM | NULL) || dimensions && name == "_ARRAY_DIMENSIONS"
-        {
+        if matches!(name.as_str(), TYPES | ENUM | NULL) || dimensions && name == DIMENSIONS {
             continue;
         }
         let spec = specs.and_then(|s| s.get(name)).and_then(Value::as_str);

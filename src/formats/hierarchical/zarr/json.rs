@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::netcdf::TYPES;
 use crate::error::{Error, Result};
+use crate::formats::hierarchical::attributes::TYPES;
 use crate::model::Attributes;
 
 /// Bytes that one parsed value takes, at least.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::netcdf::{self, FILL};
-use super::node::DIMENSIONS;
 use super::objects::ChunkKeys;
 use super::store::MARKERS;
 use crate::array::CodecPipeline;
@@ -14,6 +13,7 @@ use crate::codec::compress::Compressor;
 use crate::codec::decompress::Wrapper;
 use crate::error::{Error, Result};
 use crate::format::WriteOptions;
+use crate::formats::hierarchical::attributes::DIMENSIONS;
 use crate::formats::hierarchical::chunk_shape;
 use crate::model::json_float;
 use crate::model::{

@@ -21,7 +21,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use super::node::{DIMENSIONS, Info};
+use super::node::Info;
+use crate::formats::hierarchical::attributes::{DIMENSIONS, TYPES};
 use crate::model::json_float;
 use crate::model::{Attributes, Dtype, Plan};
 
@@ -29,8 +30,6 @@ use crate::model::{Attributes, Dtype, Plan};
 pub const HIDDEN: &str = "_nc_npk";
 /// The value for missing elements.
 pub const FILL: &str = "_FillValue";
-/// The types of attributes as HDF5 has them.
-pub const TYPES: &str = "hdf5:types";
 /// What makes a dataset of HDF5 a dimension of netCDF.
 const SCALE: [&str; 2] = ["CLASS", "NAME"];
 const NETCDF: [&str; 2] = ["_Netcdf4Dimid", "_Netcdf4Coordinates"];

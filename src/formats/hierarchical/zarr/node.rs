@@ -13,9 +13,6 @@ use crate::array::{ArrayMap, Element, Grid};
 use crate::error::{Error, Result};
 use crate::model::{ArrayMeta, Attributes, Dtype, Facts, Logical, checked_product};
 
-/// Attribute that carries dimension names, as xarray writes it into v2.
-pub const DIMENSIONS: &str = "_ARRAY_DIMENSIONS";
-
 /// An array that can be read.
 pub struct Node {
     /// Its map, of whole items.

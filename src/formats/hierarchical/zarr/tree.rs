@@ -16,9 +16,10 @@ use serde_json::Value;
 use super::json;
 use super::layout::made_up;
 use super::netcdf;
-use super::node::{self, DIMENSIONS, Info, NodeLocation};
+use super::node::{self, Info, NodeLocation};
 use super::store::Store;
 use crate::error::{Error, Result};
+use crate::formats::hierarchical::attributes::DIMENSIONS;
 use crate::model::Attributes;
 use crate::storage::walk::{Trail, Visited};
 
